@@ -1,0 +1,81 @@
+"""What the models say, and what the node makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+Label = Literal[
+    "any", "epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural"
+]
+
+LABELS: tuple[Label, ...] = (
+    "any",
+    "epidural",
+    "intraparenchymal",
+    "intraventricular",
+    "subarachnoid",
+    "subdural",
+)
+"""The order of labels everywhere: arrays, bundles, tables and reports."""
+
+
+class Presence(Enum):
+    """What is stated of one label (DICOM CID 240)."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNDETERMINED = "undetermined"
+
+
+class Finding(Enum):
+    """What an analysis says of a series."""
+
+    POSITIVE = "positive"
+    REVIEW = "review"
+    NEGATIVE = "negative"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelResult:
+    """One label of one series."""
+
+    label: Label
+    probability: float  # calibrated, 0 to 1
+    presence: Presence
+    key_sop_uid: str  # the slice with the highest probability
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisResult:
+    """What one model says of one frozen set of instances.
+
+    Attributes
+    ----------
+    finding : Finding
+        The series-level statement.
+    labels : tuple of LabelResult
+        One per label, in the order of `LABELS`.
+    slice_probabilities : tuple of (str, tuple of float)
+        SOP Instance UID (for an Enhanced multi-frame object ``uid#frame``, frame from 1) and the
+        probabilities of the six labels, in anatomical order from the feet upwards.
+    warnings : tuple of str
+        Such as "2 gaps"; without patient data.
+    """
+
+    model_uid: str
+    model_name: str
+    model_version: str
+    finding: Finding
+    labels: tuple[LabelResult, ...]
+    slice_probabilities: tuple[tuple[str, tuple[float, ...]], ...] = field(repr=False)
+    series_score: float  # how well suited the series is, see imaging.selection; higher is better
+    operating_point: tuple[tuple[str, float], ...] = ()  # (label, threshold), and ("review", ...)
+    warnings: tuple[str, ...] = ()
+    device: str = "cpu"
+    seconds: float = 0.0  # from the first decoded byte to the result
+
+    def of(self, label: Label) -> LabelResult:
+        """Return the result of one label."""
+        return self.labels[LABELS.index(label)]

@@ -1,0 +1,54 @@
+"""Identifiers: parsed once at the door, then trusted."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+_UID = re.compile(r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")
+_LENIENT_UID = re.compile(r"^[0-9]+(\.[0-9]+)*$")
+_NAMESPACE = uuid.UUID("1f6a3c0e-7f0c-5b0e-9a55-6b1d2c3e4f50")
+
+AE_TITLE_MAX = 16
+UID_MAX = 64
+
+
+def is_uid(text: str) -> bool:
+    """Say whether `text` is a UID that may be used as a key.
+
+    Leading zeros in a component, which PS3.5 9.1 forbids and scanners send, are let through; path
+    characters, letters, emptiness and more than 64 characters are not.
+    """
+    return 0 < len(text) <= UID_MAX and _LENIENT_UID.match(text) is not None
+
+
+def is_strict_uid(text: str) -> bool:
+    """Say whether `text` obeys PS3.5 9.1 to the letter (what we write must)."""
+    return len(text) <= UID_MAX and _UID.match(text) is not None
+
+
+def result_uid(*parts: str) -> str:
+    """Return the deterministic UID of something that we make.
+
+    The same parts always give the same UID, so that a report which is rebuilt after a crash is the
+    same report (promise 4 of the design).
+
+    Parameters
+    ----------
+    *parts : str
+        What the thing is and what it was made from, e.g. ``("sr", series_uid, set_digest,
+        model_uid)``.
+
+    Returns
+    -------
+    str
+        A UID below ``2.25`` (PS3.5 B.2), at most 44 characters.
+    """
+    return f"2.25.{uuid.uuid5(_NAMESPACE, '|'.join(parts)).int}"
+
+
+def is_ae_title(text: str) -> bool:
+    """Say whether `text` is an AE title (PS3.5 6.2: 1 to 16 printable characters)."""
+    return 0 < len(text.strip()) <= AE_TITLE_MAX and all(
+        " " <= character <= "~" and character != "\\" for character in text
+    )

@@ -1,0 +1,258 @@
+"""What a stage is handed and what it answers: the only words between the stages and the worklist.
+
+``handle(work) -> outcome`` is all that infer, report and send are. They may raise what
+`ichnode.domain.errors` says; the loop turns that into a `Failed` outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Literal, Protocol, TypeVar
+
+from ichnode.domain.findings import AnalysisResult
+from ichnode.domain.reasons import Reason
+from ichnode.domain.series import InstanceRef
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one row, for a while; the token fences a zombie's result."""
+
+    row_id: int
+    token: str
+    attempts: int  # including this one: counted at claim, so that a segfault counts
+    until: datetime
+
+
+class Phase(Enum):
+    """Why a series is looked at."""
+
+    PLAUSIBLE = "plausible"  # only a positive may be stated
+    FINAL = "final"  # anything may be stated
+
+
+# ------------------------------------------------------------------ infer
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisWork:
+    """One frozen set of instances of one series."""
+
+    lease: Lease
+    series_uid: str
+    study_uid: str
+    generation: int
+    set_digest: str
+    phase: Phase
+    instances: tuple[InstanceRef, ...] = field(repr=False)
+    earlier: AnalysisResult | None = field(repr=False)  # of exactly this set, by whatever model
+
+
+@dataclass(frozen=True, slots=True)
+class Analysed:
+    """The model has spoken."""
+
+    result: AnalysisResult
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The series is not one that we analyse."""
+
+    reason: Reason
+    detail: str = ""
+    may_change: bool = False  # a later slice could cure it: asked again when the series is final
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The slices in hand form no plausible brain yet: ask again when the series is final."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The work failed; the worklist decides whether it is tried again."""
+
+    error: str  # class name and a sentence, without patient data
+    transient: bool = True
+
+
+AnalysisOutcome = Analysed | Declined | NotYet | Failed
+
+
+# ------------------------------------------------------------------ report
+
+DocumentKind = Literal["sr", "sc"]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRef:
+    """A document that exists, as another refers to it."""
+
+    sop_class_uid: str
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentWork:
+    """One document to build."""
+
+    lease: Lease
+    kind: DocumentKind
+    sop_class_uid: str  # one SOP Instance UID is of one SOP class for ever
+    sop_uid: str  # deterministic, fixed when the row was made
+    study_uid: str
+    series_uid: str  # the analysed series
+    set_digest: str
+    analysed_at: datetime  # when the analysis started: Content Date and Time (IHE AIR)
+    result: AnalysisResult = field(repr=False)
+    instances: tuple[InstanceRef, ...] = field(repr=False)
+    predecessors: tuple[DocumentRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The document's bytes are on stable storage."""
+
+    sha256: str
+    path: str  # relative to the spool, POSIX
+    size_bytes: int
+    document_series_uid: str  # the series that the document is in
+    transfer_syntax_uid: str
+
+
+DocumentOutcome = Built | Failed
+
+
+# ------------------------------------------------------------------ send
+
+DeliveryKind = Literal["sr", "sc", "ups"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """The bytes that a delivery carries; sent as they are, every time."""
+
+    sop_class_uid: str
+    sop_uid: str
+    transfer_syntax_uid: str
+    path: str  # relative to the spool, POSIX
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRef:
+    """The study that a priority delivery is about. Holds PHI: never log it."""
+
+    study_uid: str
+    accession_number: str
+    patient_id: str
+    patient_name: str
+    issuer_of_patient_id: str
+    patient_birth_date: str
+    patient_sex: str
+    series_uid: str  # the trusted series
+    instances: tuple[tuple[str, str], ...] = field(repr=False, default=())  # (class, SOP UID)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryItem:
+    """One row of the outbox."""
+
+    delivery_id: int
+    kind: DeliveryKind
+    urgent: bool
+    attempts: int
+    revision: int  # of the study's verdict
+    document: StoredDocument | None = None  # for sr and sc
+    study: StudyRef | None = field(repr=False, default=None)  # for ups
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryWork:
+    """What is due for one destination: urgent first, all under one lease."""
+
+    lease: Lease
+    destination: str
+    items: tuple[DeliveryItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The peer has it."""
+
+    status: int = 0  # as the peer answered, Warnings included
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reclass:
+    """The peer takes this SR class and not the one that was built."""
+
+    sop_class_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """It did not get there.
+
+    `permanent` is for an answer that no repetition will change (no such SOP class at the peer); a
+    negative is then given up at once, a positive keeps trying all the same.
+    """
+
+    error: str  # without patient data
+    status: int | None = None
+    permanent: bool = False
+
+
+DeliveryResult = Acknowledged | Reclass | Undelivered
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """What became of each row of a `DeliveryWork`; a row that is missing was not tried."""
+
+    results: Mapping[int, DeliveryResult]
+
+
+DeliveryOutcome = Dispatched | Failed
+
+# ------------------------------------------------------------------ any stage
+
+Work = TypeVar("Work", AnalysisWork, DocumentWork, DeliveryWork)
+WorkIn = TypeVar("WorkIn", AnalysisWork, DocumentWork, DeliveryWork, contravariant=True)
+OutcomeOut = TypeVar("OutcomeOut", covariant=True)
+OutcomeIn = TypeVar("OutcomeIn", contravariant=True)
+
+
+class Stage(Protocol[WorkIn, OutcomeOut]):
+    """A stage: does the work, knows nothing of queues."""
+
+    def handle(self, work: WorkIn) -> OutcomeOut:
+        """Do the work and say what came of it."""
+        ...
+
+
+class Queue(Protocol[Work, OutcomeIn]):
+    """Where a loop gets its work and leaves the outcome."""
+
+    def claim(self, owner: str) -> Work | None:
+        """Take the most urgent due work under a lease, or return None."""
+        ...
+
+    def renew(self, lease: Lease, for_: timedelta) -> bool:
+        """Prolong the lease; False when it is lost and the work must be dropped."""
+        ...
+
+    def settle(self, work: Work, outcome: OutcomeIn | Failed) -> bool:
+        """Write result, next state, outbox rows and event in one transaction.
+
+        Returns False when the lease was lost: nothing was written.
+        """
+        ...
