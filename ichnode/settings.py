@@ -14,9 +14,17 @@ import socket
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ichnode.domain.errors import ConfigurationError
@@ -27,6 +35,15 @@ FILE_VARIABLE = "ICHNODE_CONFIG"
 _PREFIX = "ICHNODE_"
 # Variables of the surroundings that share our prefix and are no settings.
 _NOT_SETTINGS = {"ICHNODE_CONFIG", "ICHNODE_REAL_DATA", "ICHNODE_REQUIRE_PEERS"}
+
+
+def _ae_title(value: str) -> str:
+    if not is_ae_title(value):
+        raise ValueError("an AE title has 1 to 16 printable characters and no backslash")
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
 
 
 class Section(BaseModel):
@@ -56,7 +73,7 @@ class NodeSettings(Section):
 class ReceiveSettings(Section):
     """The Storage SCP."""
 
-    ae_title: str = "ICHNODE"
+    ae_title: AETitle = "ICHNODE"
     bind: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 for every interface."""
     port: int = Field(11112, ge=0, le=65535)
@@ -83,8 +100,6 @@ class ReceiveSettings(Section):
     """Instances that may be durable and not yet recorded (the database is slow or down)."""
     drain_s: float = Field(30.0, ge=0)
     """How long a stop waits for live associations."""
-
-    _ae = field_validator("ae_title")(lambda value: _ae_title(value))
 
     @field_validator("networks")
     @classmethod
@@ -142,7 +157,7 @@ class DestinationSettings(Section):
     """Where results go."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    ae_title: str
+    ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)
     sr: bool = True
@@ -152,8 +167,6 @@ class DestinationSettings(Section):
     create_if_missing: bool = False
     """Create a reading task where the study has none."""
     timeout_s: float = Field(30.0, gt=0)
-
-    _ae = field_validator("ae_title")(lambda value: _ae_title(value))
 
     @property
     def is_loopback(self) -> bool:
@@ -256,12 +269,6 @@ class Settings(BaseSettings):
         return (env_settings, init_settings)
 
 
-def _ae_title(value: str) -> str:
-    if not is_ae_title(value):
-        raise ValueError("an AE title has 1 to 16 printable characters and no backslash")
-    return value
-
-
 def find_file(path: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
     """Return the configuration file to read.
 
@@ -310,19 +317,18 @@ def load_settings(
     _refuse_unknown_variables(environment)
     try:
         settings = Settings(**content)
-        if flags:
-            settings = Settings.model_validate(_with_flags(settings, flags))
+        return _with_flags(settings, flags or {})
     except ValidationError as error:
         raise ConfigurationError(explain(error)) from None
-    return settings
 
 
-def _with_flags(settings: Settings, flags: Mapping[str, Any]) -> dict[str, Any]:
-    merged = settings.model_dump()
+def _with_flags(settings: Settings, flags: Mapping[str, Any]) -> Settings:
     for dotted, value in flags.items():
-        section, _, key = dotted.partition(".")
-        merged[section][key] = value
-    return merged
+        name, _, key = dotted.partition(".")
+        section: Section = getattr(settings, name)
+        changed = type(section).model_validate(section.model_dump() | {key: value})
+        settings = settings.model_copy(update={name: changed})
+    return settings
 
 
 def origins(

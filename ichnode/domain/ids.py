@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import uuid
 
-_UID = re.compile(r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")
-_LENIENT_UID = re.compile(r"^[0-9]+(\.[0-9]+)*$")
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_LENIENT_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _NAMESPACE = uuid.UUID("1f6a3c0e-7f0c-5b0e-9a55-6b1d2c3e4f50")
 
 AE_TITLE_MAX = 16
@@ -19,12 +19,12 @@ def is_uid(text: str) -> bool:
     Leading zeros in a component, which PS3.5 9.1 forbids and scanners send, are let through; path
     characters, letters, emptiness and more than 64 characters are not.
     """
-    return 0 < len(text) <= UID_MAX and _LENIENT_UID.match(text) is not None
+    return 0 < len(text) <= UID_MAX and _LENIENT_UID.fullmatch(text) is not None
 
 
 def is_strict_uid(text: str) -> bool:
     """Say whether `text` obeys PS3.5 9.1 to the letter (what we write must)."""
-    return len(text) <= UID_MAX and _UID.match(text) is not None
+    return len(text) <= UID_MAX and _UID.fullmatch(text) is not None
 
 
 def result_uid(*parts: str) -> str:

@@ -38,8 +38,9 @@ class RetryPolicy:
         --------
         With the defaults: 1 to 2 s, then 2 to 4 s, then 4 to 8 s, ... at most 150 to 300 s.
         """
-        steps = min(max(attempts, 1) - 1, 60)
-        full = min(self.first * self.factor**steps, self.longest)
+        steps = min(max(attempts, 1) - 1, 60)  # keeps the power finite
+        grown_s = self.first.total_seconds() * self.factor**steps
+        full = timedelta(seconds=min(grown_s, self.longest.total_seconds()))
         return full / 2 + full / 2 * (chance or random).random()
 
     def exhausted(self, attempts: int) -> bool:

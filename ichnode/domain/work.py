@@ -228,6 +228,7 @@ DeliveryOutcome = Dispatched | Failed
 Work = TypeVar("Work", AnalysisWork, DocumentWork, DeliveryWork)
 WorkIn = TypeVar("WorkIn", AnalysisWork, DocumentWork, DeliveryWork, contravariant=True)
 OutcomeOut = TypeVar("OutcomeOut", covariant=True)
+OutcomeT = TypeVar("OutcomeT")
 OutcomeIn = TypeVar("OutcomeIn", contravariant=True)
 
 

@@ -1,0 +1,1 @@
+"""The corridor: the only room that joins the others. Nothing below imports it."""

@@ -1,0 +1,50 @@
+"""From settings to the objects that the roles are made of."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from ichnode.domain.retry import RetryPolicy
+from ichnode.settings import Settings
+from ichnode.worklist.engine import connect
+from ichnode.worklist.policy import Policy, Route
+from ichnode.worklist.worklist import Worklist
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return what the worklist goes by."""
+    return Policy(
+        plausible_quiet_s=settings.series.plausible_quiet_s,
+        final_quiet_s=settings.series.final_quiet_s,
+        final_quiet_thin_s=settings.series.final_quiet_thin_s,
+        lease_s=settings.queue.lease_s,
+        work_retry=RetryPolicy(attempts=settings.queue.attempts),
+        delivery_retry=RetryPolicy(
+            first=timedelta(seconds=settings.send.retry_first_s),
+            longest=timedelta(seconds=settings.send.retry_longest_s),
+            attempts=settings.send.negative_attempts,
+        ),
+        batch=settings.send.batch,
+        negative_sr=settings.report.negative_sr,
+        key_image=settings.report.key_image,
+        waiting_cap=timedelta(minutes=settings.queue.waiting_cap_minutes),
+        destinations=tuple(
+            Route(name=d.name, sr=d.sr, sc=d.sc, ups=d.ups, loopback=d.is_loopback)
+            for d in settings.destinations
+        ),
+    )
+
+
+def open_worklist(settings: Settings) -> Worklist:
+    """Connect to the database.
+
+    Raises
+    ------
+    SchemaMismatch
+        When the schema is not this version's; the message says what to run.
+    """
+    from ichnode.worklist import schema
+
+    engine = connect(settings.node.database.get_secret_value())
+    schema.check(engine)
+    return Worklist(engine, policy_of(settings))
