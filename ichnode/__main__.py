@@ -1,6 +1,6 @@
 """``python -m ichnode`` is the ``ichnode`` command."""
 
-from ichnode.cli import app
+from ichnode.cli import main
 
 if __name__ == "__main__":
-    app()
+    main()

@@ -28,6 +28,7 @@ ALLOWED = frozenset(
     """.split()  # noqa: SIM905 - a list of words reads best as words
 )
 """Keys that may be logged. ``series`` and ``study`` are UIDs: pseudonyms, kept to trace a case."""
+_CHATTY = ("pynetdicom", "pydicom", "highdicom", "apscheduler", "alembic", "httpx", "uvicorn")
 
 
 def keep_allowed(
@@ -104,7 +105,7 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("pynetdicom", "pydicom", "highdicom", "apscheduler", "httpx", "uvicorn.access"):
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from ichnode.domain.retry import RetryPolicy
+from ichnode.domain.series import Arrival, Refusal
 from ichnode.settings import Settings
+from ichnode.worklist import schema
 from ichnode.worklist.engine import connect
 from ichnode.worklist.policy import Policy, Route
 from ichnode.worklist.worklist import Worklist
@@ -43,8 +47,25 @@ def open_worklist(settings: Settings) -> Worklist:
     SchemaMismatch
         When the schema is not this version's; the message says what to run.
     """
-    from ichnode.worklist import schema
-
     engine = connect(settings.node.database.get_secret_value())
     schema.check(engine)
     return Worklist(engine, policy_of(settings))
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The worklist as the receiver knows it."""
+
+    worklist: Worklist
+
+    def record(self, arrivals: Sequence[Arrival]) -> None:
+        """Record instances."""
+        self.worklist.record(arrivals)
+
+    def released(self, association_id: str) -> None:
+        """Note that an association ended in order."""
+        self.worklist.association_released(association_id)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Note something that was not kept."""
+        self.worklist.refuse(refusal)

@@ -17,7 +17,14 @@ from typing import Generic, Protocol
 import structlog
 
 from ichnode.domain.errors import Fatal, IchnodeError, Transient, WorklistDown
-from ichnode.domain.work import Failed, Lease, OutcomeT, Queue, Stage, Work
+from ichnode.domain.work import (
+    Failed,
+    Lease,
+    OutcomeT,
+    Queue,
+    Stage,
+    Work,
+)
 
 log = structlog.get_logger(__name__)
 

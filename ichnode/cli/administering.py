@@ -1,0 +1,209 @@
+"""``ichnode db``, ``config``, ``models``, ``commission``, ``requeue`` and ``lower``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from ichnode.domain.errors import ConfigurationError
+from ichnode.settings import Settings
+
+database = typer.Typer(no_args_is_help=True, help="The database's schema.")
+configuration = typer.Typer(no_args_is_help=True, help="The configuration.")
+models = typer.Typer(no_args_is_help=True, help="The registry of model bundles.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(database, name="db")
+    app.add_typer(configuration, name="config")
+    app.add_typer(models, name="models")
+    app.command(epilog='Example: ichnode commission --by "A. Physicist" --scanner CT1')(commission)
+    app.command(epilog="Example: ichnode requeue 1.2.840.113619.2.55.3")(requeue)
+    app.command(epilog='Example: ichnode lower 1.2.840.1 --by "Dr B" --reason "artefact"')(lower)
+
+
+def _settings(context: typer.Context) -> Settings:
+    from ichnode.settings import load_settings
+
+    return load_settings(context.obj)
+
+
+@database.command("upgrade", epilog="Example: ichnode db upgrade")
+def upgrade(context: typer.Context) -> None:
+    """Create the schema, or bring it to this version; safe to repeat."""
+    from ichnode.worklist import schema
+    from ichnode.worklist.engine import connect
+
+    engine = connect(_settings(context).node.database.get_secret_value())
+    before = schema.current(engine)
+    schema.upgrade(engine)
+    after = schema.current(engine)
+    typer.echo("The schema is up to date." if before == after else f"Upgraded to {after}.")
+
+
+@database.command("check", epilog="Example: ichnode db check")
+def check_schema(context: typer.Context) -> None:
+    """Say whether the schema is this version's; exit code 78 when it is not."""
+    from ichnode.worklist import schema
+    from ichnode.worklist.engine import connect
+
+    schema.check(connect(_settings(context).node.database.get_secret_value()))
+    typer.echo("The schema is up to date.")
+
+
+@configuration.command("check", epilog="Example: ichnode --config ./ichnode.toml config check")
+def check_configuration(context: typer.Context) -> None:
+    """Say whether the configuration is right; exit code 78 with a sentence when it is not."""
+    _settings(context)
+    typer.echo("The configuration is right.")
+
+
+@configuration.command("show", epilog="Example: ichnode config show --json")
+def show_configuration(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """Show every value and where it came from."""
+    from ichnode.settings import origins
+
+    found = origins(context.obj)
+    rows = []
+    for section, values in _settings(context).model_dump(mode="json").items():
+        pairs = values.items() if isinstance(values, dict) else [("", values)]
+        for key, value in pairs:
+            name = f"{section}.{key}" if key else section
+            rows.append({"name": name, "value": value, "from": found.get(name, "default")})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("setting", "value", "from")
+    for row in rows:
+        table.add_row(row["name"], str(row["value"]), row["from"])
+    Console().print(table)
+
+
+@models.command("list", epilog="Example: ichnode models list")
+def list_models(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """List the bundles of the registry; the champion is the one that runs."""
+    from ichnode.nets.registry import Registry
+
+    rows = [entry.summary() for entry in Registry(_settings(context).infer.models).entries()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("alias", "name", "version", "model UID", "trained on")
+    for row in rows:
+        table.add_row(*(str(row[k]) for k in ("alias", "name", "version", "model_uid", "data")))
+    Console().print(table)
+
+
+@models.command("show", epilog="Example: ichnode models show champion")
+def show_model(
+    context: typer.Context,
+    which: Annotated[str, typer.Argument(help="An alias or a model UID.")] = "champion",
+) -> None:
+    """Show a bundle's card: what it is, what was measured, what it must not be used for."""
+    from ichnode.nets.registry import Registry
+
+    typer.echo(Registry(_settings(context).infer.models).find(which).card())
+
+
+def commission(
+    context: typer.Context,
+    by: Annotated[str, typer.Option(help="Who accepts the model; recorded.")],
+    scanner: Annotated[
+        list[str] | None, typer.Option(help="AE title that it is accepted for; all if left out.")
+    ] = None,
+    note: Annotated[str, typer.Option(help="On which grounds; recorded.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show.")] = False,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take it back: observe again.")] = False,
+) -> None:
+    """Open the outputs for the model that runs now; until then only loopback gets anything.
+
+    Shows what it is about to open, asks, and records who accepted which model for which scanners.
+    A new model goes back to observe mode by itself.
+    """
+    from ichnode.nets.registry import Registry
+    from ichnode.service.assembly import open_worklist
+
+    settings = _settings(context)
+    champion = Registry(settings.infer.models).find("champion")
+    scanners = tuple(scanner or ("*",))
+    for line in _what_opens(settings, champion.summary(), scanners, revoke=revoke):
+        typer.echo(line)
+    if dry_run:
+        return
+    if not yes and not typer.confirm("Go on?"):
+        raise typer.Exit(1)
+    worklist = open_worklist(settings)
+    if revoke:
+        worklist.revoke(champion.model_uid, by)
+        typer.echo("Revoked: the node observes again.")
+        return
+    worklist.commission(champion.model_uid, by, scanners, note)
+    typer.echo(f"Recorded: {by} accepted {champion.model_uid}.")
+
+
+def _what_opens(
+    settings: Settings, model: dict[str, Any], scanners: tuple[str, ...], *, revoke: bool
+) -> list[str]:
+    opened = [d for d in settings.destinations if not d.is_loopback]
+    lines = [
+        f"Model: {model['name']} {model['version']} ({model['model_uid']})",
+        f"Trained on: {model['data']}",
+        f"Scanners: {', '.join(scanners)}",
+        "Not for clinical use without local validation.",
+    ]
+    verb = "closed" if revoke else "opened"
+    if not opened:
+        return [*lines, f"No destination outside this machine is configured: none is {verb}."]
+    for d in opened:
+        kinds = [kind for kind in ("sr", "sc", "ups") if getattr(d, kind)]
+        lines.append(f"{verb}: {d.name} ({d.ae_title}@{d.host}:{d.port}) for {', '.join(kinds)}")
+    return lines
+
+
+def requeue(
+    context: typer.Context,
+    uid: Annotated[str | None, typer.Argument(help="A Series Instance UID.")] = None,
+    destination: Annotated[
+        str | None, typer.Option(help="Instead: every failed delivery to this destination.")
+    ] = None,
+) -> None:
+    """Try again: the analysis of a series, or the failed deliveries to a destination."""
+    from ichnode.service.assembly import open_worklist
+
+    if (uid is None) == (destination is None):
+        raise ConfigurationError("Give a Series Instance UID, or --destination NAME.")
+    worklist = open_worklist(_settings(context))
+    count = worklist.requeue(uid) if uid else worklist.requeue_deliveries(str(destination))
+    if not count:
+        typer.echo("Nothing to try again was found.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{count} queued again.")
+
+
+def lower(
+    context: typer.Context,
+    study_uid: Annotated[str, typer.Argument(help="A Study Instance UID.")],
+    by: Annotated[str, typer.Option(help="Who decides; recorded.")],
+    reason: Annotated[str, typer.Option(help="Why; recorded. No patient data.")],
+) -> None:
+    """Take a study off the front of the list. Only a person may; the node never does."""
+    from ichnode.service.assembly import open_worklist
+
+    if not open_worklist(_settings(context)).lower(study_uid, by, reason):
+        typer.echo("That study is not at the front of the list.", err=True)
+        raise typer.Exit(1)
+    typer.echo("Lowered.")

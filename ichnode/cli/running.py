@@ -1,0 +1,52 @@
+"""``ichnode run`` and ``ichnode demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: ichnode run   or, one role alone:  ichnode run infer")(run)
+    app.command(epilog="Example: ichnode demo --keep")(demo)
+
+
+def run(
+    context: typer.Context,
+    role: Annotated[
+        str | None,
+        typer.Argument(
+            help="receive, infer, deliver, web or housekeep; all of them when left out."
+        ),
+    ] = None,
+) -> None:
+    """Run the node, or one role of it.
+
+    Without a role every role is started in a process of its own and restarted when it dies.
+    SIGTERM or Ctrl-C stops in order: no new associations, live ones finish; a second one stops now.
+    """
+    from ichnode.service.roles import run_node, run_role
+
+    code = run_node(context.obj) if role is None else run_role(role, context.obj)
+    raise typer.Exit(code)
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the node up afterwards.")] = False,
+    studies: Annotated[int, typer.Option(min=4, max=40, help="How many head CTs.")] = 12,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where to work; a temporary folder when left out.")
+    ] = None,
+) -> None:
+    """Show the whole node at work on simulated scans, on this machine only.
+
+    Starts a node, a small PACS and a simulated scanner whose bleeds come late, and shows the
+    reading list before and after. Exit code 0 only if every bleed ended above every negative and
+    nothing was lost.
+    """
+    from ichnode.service.demo import run_demo
+
+    raise typer.Exit(run_demo(studies=studies, keep=keep, folder=folder))

@@ -1,0 +1,134 @@
+"""Questions with a short answer: is each part that the node stands on all right?
+
+`ichnode doctor` asks all of them; the health page asks those that cost nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ichnode.domain.errors import IchnodeError
+from ichnode.settings import DestinationSettings, Settings
+from ichnode.spool import free_bytes
+
+CLOCK_TOLERANCE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One answer."""
+
+    name: str
+    ok: bool
+    sentence: str
+
+
+def _ask(name: str, question: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, question())
+    except (IchnodeError, OSError) as error:
+        return Check(name, False, str(error))
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Ask everything: database, disk, clock, model, device and every destination by C-ECHO."""
+    yield _ask("database", lambda: _database(settings))
+    yield _ask("disk", lambda: _disk(settings))
+    yield _ask("clock", lambda: _clock(settings))
+    yield _ask("model", lambda: _model(settings))
+    yield _ask("device", _device)
+    yield _mode(settings)
+    for destination in settings.destinations:
+        yield _destination(destination, settings.receive.ae_title)
+
+
+def _database(settings: Settings) -> str:
+    from ichnode.worklist import schema
+    from ichnode.worklist.engine import connect
+
+    engine = connect(settings.node.database.get_secret_value())
+    schema.check(engine)
+    return f"{engine.dialect.name} answers, schema {schema.current(engine)}."
+
+
+def _disk(settings: Settings) -> str:
+    spool = settings.node.spool
+    place = next(folder for folder in (spool, *spool.parents) if folder.exists())
+    if not os.access(place, os.W_OK):
+        raise OSError(f"{place} cannot be written by this user.")
+    free = free_bytes(place)
+    if free < settings.receive.reserve_bytes:
+        raise OSError(
+            f"{free >> 20} MiB are free on the disk of {place}, less than the reserve of "
+            f"{settings.receive.reserve_bytes >> 20} MiB: new images are refused."
+        )
+    return f"{free >> 30} GiB free on the disk of {place}."
+
+
+def _clock(settings: Settings) -> str:
+    from ichnode.worklist.engine import connect, database_now
+
+    engine = connect(settings.node.database.get_secret_value())
+    apart_s = abs((database_now(engine) - datetime.now(UTC)).total_seconds())
+    if apart_s > CLOCK_TOLERANCE_S:
+        raise OSError(f"The clocks of this host and the database are {apart_s:.1f} s apart.")
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, {apart_s:.1f} s from the database's."
+
+
+def _model(settings: Settings) -> str:
+    from ichnode.nets.registry import Registry
+
+    entry = Registry(settings.infer.models).find("champion")
+    entry.verify()
+    summary = entry.summary()
+    return f"{summary['name']} {summary['version']} ({entry.model_uid}), whole and unaltered."
+
+
+def _device() -> str:
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return f"No GPU; {os.cpu_count()} CPU cores."
+    return f"GPU {done.stdout.strip().splitlines()[0]}."
+
+
+def _mode(settings: Settings) -> Check:
+    outside = [d.name for d in settings.destinations if not d.is_loopback]
+    try:
+        from ichnode.nets.registry import Registry
+        from ichnode.service.assembly import open_worklist
+
+        model_uid = Registry(settings.infer.models).find("champion").model_uid
+        worklist = open_worklist(settings)
+        opened = any(c.model_uid == model_uid for c in worklist.commissions())
+        worklist.close()
+    except IchnodeError as error:
+        return Check("mode", False, str(error))
+    if opened:
+        return Check("mode", True, "Commissioned for the model that runs.")
+    closed = f" Closed: {', '.join(outside)}." if outside else ""
+    return Check("mode", True, f"Observe mode: only loopback gets anything.{closed}")
+
+
+def _destination(destination: DestinationSettings, calling_ae: str) -> Check:
+    from ichnode.send.sender import echo
+
+    answer = echo(
+        destination.host,
+        destination.port,
+        called_ae=destination.ae_title,
+        calling_ae=calling_ae,
+        timeout_s=min(destination.timeout_s, 10.0),
+    )
+    return Check(f"destination {destination.name}", answer.ok, answer.sentence)
+
+
+def spool_of(settings: Settings) -> Path:
+    """Return the spool folder."""
+    return settings.node.spool

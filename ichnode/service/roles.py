@@ -1,0 +1,284 @@
+"""What each role of a node is made of, how it starts, and in which order it stops.
+
+Process-global switches of libraries are thrown here and nowhere else. Torch is imported by the
+infer role alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from ichnode import __version__
+from ichnode.domain.errors import ConfigurationError, Transient
+from ichnode.logs import configure_logging
+from ichnode.service import systemd
+from ichnode.service.assembly import Door, open_worklist
+from ichnode.service.loop import StageLoop
+from ichnode.service.stopping import Stopping
+from ichnode.service.supervisor import ROLES, Supervisor
+from ichnode.settings import Settings, load_settings
+from ichnode.worklist.worklist import Worklist
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_S = 10.0
+HANG_S = 600.0  # a loop that is silent for so long hangs: the watchdog is no longer fed
+
+
+def run_node(config: Path | None) -> int:
+    """Run every role under the supervisor; return the exit code."""
+    settings = load_settings(config)
+    _configure(settings, "node")
+    open_worklist(settings).close()  # refuse a wrong schema here, once, in one sentence
+    arguments = ("--config", str(config)) if config else ()
+    return Supervisor(arguments, stopping=Stopping().listen()).run()
+
+
+def run_role(role: str, config: Path | None) -> int:
+    """Run one role until it is asked to stop; return the exit code.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such role.
+    """
+    if role not in _RUN:
+        raise ConfigurationError(f"There is no role {role!r}. The roles are {', '.join(ROLES)}.")
+    settings = load_settings(config)
+    _configure(settings, role)
+    _RUN[role](settings, Stopping().listen())
+    log.info("role.stopped", role=role)
+    return 0
+
+
+def _configure(settings: Settings, role: str) -> None:
+    configure_logging(
+        level=settings.logs.level,
+        style=settings.logs.style,
+        context={"role": role, "host": settings.node.host_id},
+    )
+
+
+def _owner(role: str, settings: Settings) -> str:
+    return f"{role}@{settings.node.host_id}:{os.getpid()}"
+
+
+class Presence:
+    """Tells the worklist, and whoever started us, that this role is alive."""
+
+    def __init__(
+        self,
+        role: str,
+        settings: Settings,
+        worklist: Worklist,
+        stopping: Stopping,
+        *,
+        detail: dict[str, Any] | None = None,
+        alive: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._role, self._host, self._worklist = role, settings.node.host_id, worklist
+        self._stop, self._detail, self._alive = stopping.event, detail or {}, alive
+
+    def begin(self) -> None:
+        """Announce readiness and keep beating until the stop."""
+        self._beat()
+        threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
+        systemd.watch(self._alive, self._stop)
+        systemd.notify(systemd.READY)
+        log.info("role.ready", role=self._role, version=__version__)
+
+    def _run(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            self._beat()
+
+    def _beat(self) -> None:
+        try:
+            self._worklist.beat(self._role, self._host, os.getpid(), self._detail)
+        except Transient:
+            log.warning("heartbeat.missed")
+
+
+def _run_loops(
+    role: str,
+    loops: Sequence[StageLoop[Any, Any]],
+    settings: Settings,
+    worklist: Worklist,
+    stopping: Stopping,
+    detail: dict[str, Any] | None = None,
+) -> None:
+    """Run loops side by side; a loop that dies takes the process with it."""
+    broken: list[BaseException] = []
+
+    def work(loop: StageLoop[Any, Any]) -> None:
+        try:
+            loop.run()
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread below
+            broken.append(error)
+            stopping.event.set()
+
+    threads = [threading.Thread(target=work, args=(loop,), name=loop.name) for loop in loops]
+    for thread in threads:
+        thread.start()
+    alive = lambda: all(loop.silent_s < HANG_S for loop in loops)  # noqa: E731
+    Presence(role, settings, worklist, stopping, detail=detail, alive=alive).begin()
+    stopping.event.wait()
+    systemd.notify(systemd.STOPPING)
+    for thread in threads:
+        thread.join()
+    if broken:
+        raise broken[0]
+
+
+def _loop(
+    name: str,
+    queue: Any,
+    stage: Any,
+    settings: Settings,
+    stopping: Stopping,
+    worklist: Worklist,
+) -> StageLoop[Any, Any]:
+    return StageLoop(
+        name,
+        queue,
+        stage,
+        owner=_owner(name, settings),
+        stop=stopping.event,
+        lease=timedelta(seconds=settings.queue.lease_s),
+        poll_s=settings.queue.poll_s,
+        wakeup=worklist.wakeup(),
+    )
+
+
+def _run_receive(settings: Settings, stopping: Stopping) -> None:
+    """Run the receiving processes of this host; they share one listening socket."""
+    from ichnode.receive.scp import open_listener
+
+    open_worklist(settings).close()
+    listener = open_listener(settings.receive)
+    siblings = []
+    for number in range(1, settings.receive.processes):
+        # Forked before there are threads, connections or journals: nothing is shared but the door.
+        pid = os.fork()
+        if pid == 0:
+            _receive(settings, stopping, listener, number)
+            os._exit(0)
+        siblings.append(pid)
+    try:
+        _receive(settings, stopping, listener, 0)
+    finally:
+        _end_siblings(siblings)
+
+
+def _receive(settings: Settings, stopping: Stopping, listener: socket.socket, number: int) -> None:
+    """Run one receiving process."""
+    from ichnode.receive.scp import Receiver
+
+    with closing(open_worklist(settings)) as worklist:
+        receiver = Receiver(
+            settings.node, settings.receive, Door(worklist), listener=listener, number=number
+        )
+        receiver.start()
+        role = f"receive-{number}" if number else "receive"
+        Presence(
+            role,
+            settings,
+            worklist,
+            stopping,
+            detail={"port": receiver.port, "ae_title": settings.receive.ae_title},
+            alive=lambda: receiver.is_alive,
+        ).begin()
+        stopping.event.wait()
+        systemd.notify(systemd.STOPPING)
+        receiver.stop()
+
+
+def _end_siblings(pids: Sequence[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def _run_infer(settings: Settings, stopping: Stopping) -> None:
+    from ichnode.infer.stage import InferStage
+
+    stage = InferStage(
+        settings.infer.models,
+        settings.node.spool,
+        device=settings.infer.device,
+        threads=settings.infer.threads,
+    )
+    with closing(open_worklist(settings)) as worklist:
+        loop = _loop("infer", worklist.analyses, stage, settings, stopping, worklist)
+        detail = {"device": stage.device_name, "model_uid": stage.model_uid}
+        _run_loops("infer", [loop], settings, worklist, stopping, detail)
+
+
+def _run_deliver(settings: Settings, stopping: Stopping) -> None:
+    from ichnode.report.stage import ReportStage
+    from ichnode.send.stage import SendStage
+
+    report = ReportStage(settings.node.spool, settings.report)
+    send = SendStage(
+        settings.node.spool,
+        settings.destinations,
+        settings.send,
+        calling_ae=settings.receive.ae_title,
+    )
+    with closing(open_worklist(settings)) as worklist:
+        outbox = worklist.outbox(send.shut)
+        loops = [
+            _loop("report", worklist.documents, report, settings, stopping, worklist),
+            _loop("send", outbox, send, settings, stopping, worklist),
+        ]
+        _run_loops("deliver", loops, settings, worklist, stopping)
+
+
+def _run_web(settings: Settings, stopping: Stopping) -> None:
+    from ichnode.service.webpage import make_server
+
+    with closing(open_worklist(settings)) as worklist:
+        server = make_server(settings, worklist)
+        detail = {"port": server.start()}
+        Presence(
+            "web", settings, worklist, stopping, detail=detail, alive=lambda: server.alive
+        ).begin()
+        stopping.event.wait()
+        systemd.notify(systemd.STOPPING)
+        server.stop()
+
+
+def _run_housekeep(settings: Settings, stopping: Stopping) -> None:
+    from ichnode.service.housekeeping import Housekeeping
+
+    with closing(open_worklist(settings)) as worklist:
+        keeper = Housekeeping(
+            worklist, settings.node.spool, settings.housekeep, settings.receive.reserve_bytes
+        )
+        keeper.start()
+        Presence("housekeep", settings, worklist, stopping).begin()
+        stopping.event.wait()
+        systemd.notify(systemd.STOPPING)
+        keeper.stop()
+
+
+_RUN: dict[str, Callable[[Settings, Stopping], None]] = {
+    "receive": _run_receive,
+    "infer": _run_infer,
+    "deliver": _run_deliver,
+    "web": _run_web,
+    "housekeep": _run_housekeep,
+}

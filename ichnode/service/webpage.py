@@ -1,0 +1,38 @@
+"""The web room, given the worklist to look at."""
+
+from __future__ import annotations
+
+from ichnode import __version__
+from ichnode.domain.errors import ModelUnusable
+from ichnode.nets.registry import Registry
+from ichnode.settings import Settings
+from ichnode.spool import free_bytes
+from ichnode.web.app import create_app
+from ichnode.web.serving import WebServer
+from ichnode.web.views import Mode
+from ichnode.worklist.worklist import Worklist
+
+
+def make_server(settings: Settings, worklist: Worklist) -> WebServer:
+    """Return the web server of this node, not yet started."""
+    app = create_app(
+        worklist.views,
+        heartbeats=worklist.views.heartbeats,
+        version=__version__,
+        mode=lambda: mode_of(settings, worklist),
+        free_bytes=lambda: free_bytes(settings.node.spool),
+        reserve_bytes=settings.receive.reserve_bytes,
+    )
+    return WebServer(app, settings.web.bind, settings.web.port)
+
+
+def mode_of(settings: Settings, worklist: Worklist) -> Mode:
+    """Say whether the outputs are open for the model that runs now."""
+    outside = tuple(d.name for d in settings.destinations if not d.is_loopback)
+    try:
+        champion = Registry(settings.infer.models).find("champion")
+    except ModelUnusable:
+        return Mode(observing=True, closed=outside, model="none that can be used")
+    opened = any(c.model_uid == champion.model_uid for c in worklist.commissions())
+    model = f"{champion.manifest.name} {champion.manifest.version}"
+    return Mode(observing=not opened, closed=() if opened else outside, model=model)

@@ -1,0 +1,311 @@
+"""The outbox as a queue: what is due for one destination, urgent first, under one lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, assert_never
+
+from sqlalchemy import ColumnElement, exists, or_, select
+
+from ichnode.domain.lifecycle import DELIVERY, Delivery, DeliveryEvent, Document, advance
+from ichnode.domain.work import (
+    Acknowledged,
+    DeliveryItem,
+    DeliveryOutcome,
+    DeliveryResult,
+    DeliveryWork,
+    Dispatched,
+    Failed,
+    Lease,
+    Reclass,
+    StoredDocument,
+    StudyRef,
+    Undelivered,
+)
+from ichnode.worklist import leases
+from ichnode.worklist import tables as t
+from ichnode.worklist.outbox import enter_document
+from ichnode.worklist.policy import Policy
+from ichnode.worklist.transactions import Database, Transaction
+
+_BRISK = 2  # this many changes of class go without a pause
+
+
+def _due(transaction: Transaction, *, asked: frozenset[str]) -> list[ColumnElement[bool]]:
+    is_built = exists().where(
+        t.Document.id == t.Delivery.document_id, t.Document.state == Document.BUILT
+    )
+    return [
+        t.Delivery.state == Delivery.DUE,
+        t.Delivery.destination.in_(sorted(asked)),
+        t.Delivery.due_at <= transaction.now,
+        or_(t.Delivery.document_id.is_(None), is_built),
+    ]
+
+
+class Outbox:
+    """Deliveries that are due; a `Queue` for send.
+
+    Parameters
+    ----------
+    database : Database
+        Where the rows are.
+    policy : Policy
+        Which destinations there are, how many rows go together, how often to try.
+    shut : callable
+        Says which destinations must be left alone for now (their breaker is open).
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        policy: Policy,
+        shut: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
+        self._database, self._policy, self._shut = database, policy, shut
+
+    def claim(self, owner: str, shut: frozenset[str] = frozenset()) -> DeliveryWork | None:
+        """Take what is due for the destination with the most urgent row.
+
+        Parameters
+        ----------
+        owner : str
+            Who takes it.
+        shut : frozenset of str
+            Destinations to leave alone, beside those of the constructor.
+
+        Raises
+        ------
+        WorklistDown
+            When the database does not answer.
+        """
+        known = frozenset(route.name for route in self._policy.destinations)
+        asked = known - self._shut() - shut
+        while asked and leases.anything(self._database, t.Delivery, partial(_due, asked=asked)):
+            with self._database.writing() as transaction:
+                destination = self._most_urgent(transaction, asked)
+                if destination is None:
+                    return None
+                if work := self._take(transaction, destination, owner):
+                    return work
+            asked = asked - {destination}  # another worker was quicker there
+        return None
+
+    def _most_urgent(self, transaction: Transaction, asked: frozenset[str]) -> str | None:
+        return transaction.session.scalar(
+            select(t.Delivery.destination)
+            .where(*_due(transaction, asked=asked), leases.is_free(t.Delivery, transaction))
+            .order_by(t.Delivery.urgent.desc(), t.Delivery.id)
+            .limit(1)
+        )
+
+    def _take(self, transaction: Transaction, destination: str, owner: str) -> DeliveryWork | None:
+        rows = leases.claim(
+            transaction,
+            t.Delivery,
+            _due(transaction, asked=frozenset({destination})),
+            (t.Delivery.urgent.desc(), t.Delivery.id),
+            owner=owner,
+            for_=self._policy.lease,
+            limit=self._policy.batch,
+        )
+        rows = [row for row in rows if not self._is_spent(transaction, row)]
+        if not rows:
+            return None
+        rows.sort(key=lambda row: (not row.urgent, row.id))
+        return DeliveryWork(
+            lease=leases.lease_of(rows[0]),
+            destination=destination,
+            items=tuple(_item(transaction, row) for row in rows),
+        )
+
+    def _is_spent(self, transaction: Transaction, row: t.Delivery) -> bool:
+        """Give up a row on which as many workers died as there are tries; never a positive."""
+        limit = self._policy.delivery_retry.attempts
+        if row.urgent or limit is None or row.attempts <= limit:
+            return False
+        row.drop_lease()
+        self._undelivered(transaction, row, Undelivered("The workers that took it died."))
+        return True
+
+    def renew(self, lease: Lease, for_: timedelta) -> bool:
+        """Prolong the lease of all of its rows; False when it is lost."""
+        return leases.renew(self._database, t.Delivery, lease, for_)
+
+    def settle(self, work: DeliveryWork, outcome: DeliveryOutcome) -> bool:
+        """Write what became of each row; False when the lease was lost: nothing was written."""
+        with self._database.writing() as transaction:
+            rows = list(
+                transaction.session.scalars(
+                    select(t.Delivery)
+                    .where(t.Delivery.lease_token == work.lease.token)
+                    .order_by(t.Delivery.id)
+                    .with_for_update()
+                )
+            )
+            for row in rows:
+                row.drop_lease()
+                self._settle(transaction, row, outcome)
+        return bool(rows)
+
+    def _settle(self, transaction: Transaction, row: t.Delivery, outcome: DeliveryOutcome) -> None:
+        match outcome:
+            case Failed(error):
+                self._undelivered(transaction, row, Undelivered(error))
+            case Dispatched(results) if row.id in results:
+                self._result(transaction, row, results[row.id])
+            case Dispatched(results):
+                row.attempts = max(row.attempts - 1, 0)  # it was not tried
+                if not results:  # nothing was: do not come back at once
+                    row.due_at = transaction.now + self._policy.delivery_retry.wait(1)
+            case _:
+                assert_never(outcome)
+
+    def _result(self, transaction: Transaction, row: t.Delivery, result: DeliveryResult) -> None:
+        match result:
+            case Acknowledged(status, note):
+                row.state = advance(DELIVERY, row.state, DeliveryEvent.ACKNOWLEDGED)
+                row.delivered_at, row.status, row.note, row.error = (
+                    transaction.now,
+                    status,
+                    note,
+                    "",
+                )
+                _event(transaction, row, "delivered", status=status)
+            case Reclass(sop_class_uid):
+                self._reclass(transaction, row, sop_class_uid)
+            case Undelivered():
+                self._undelivered(transaction, row, result)
+            case _:
+                assert_never(result)
+
+    def _undelivered(self, transaction: Transaction, row: t.Delivery, result: Undelivered) -> None:
+        """Back off: for a positive as long as it takes, otherwise give up in the end."""
+        retry = self._policy.delivery_retry
+        row.status, row.error = result.status, result.error
+        _event(
+            transaction,
+            row,
+            "failed",
+            error=result.error,
+            status=result.status,
+            attempt=row.attempts,
+        )
+        if row.urgent or not (result.permanent or retry.exhausted(row.attempts)):
+            row.due_at = transaction.now + retry.wait(row.attempts)
+            return
+        row.state = advance(DELIVERY, row.state, DeliveryEvent.GAVE_UP)
+        _event(transaction, row, "given_up", error=result.error)
+
+    def _reclass(self, transaction: Transaction, row: t.Delivery, sop_class_uid: str) -> None:
+        """Point a delivery to the document of the class that the peer takes.
+
+        Nothing was sent yet, so that there is still exactly one report at the destination.
+        """
+        session = transaction.session
+        # Two destinations may ask for the same class at once: the one that was built decides.
+        session.get_one(t.Document, row.document_id, with_for_update=True)
+        document = self._of_class(transaction, row, sop_class_uid)
+        if document is None:
+            analysis = session.get_one(t.Analysis, row.analysis_id)
+            document = enter_document(
+                transaction,
+                session.get_one(t.Study, row.study_id),
+                session.get_one(t.Series, analysis.series_id),
+                analysis,
+                "sr",
+                sop_class_uid=sop_class_uid,
+            )
+        row.document_id = document.id
+        row.state = advance(DELIVERY, row.state, DeliveryEvent.RECLASSED)
+        row.due_at = self._resumes(transaction, row)
+        if document.state is Document.BUILT:
+            row.state = advance(DELIVERY, row.state, DeliveryEvent.DOCUMENT_BUILT)
+            transaction.hint()
+        elif document.state is Document.FAILED:
+            row.state = advance(DELIVERY, row.state, DeliveryEvent.GAVE_UP)
+            row.error = "Its document could not be built."
+        _event(transaction, row, "reclassed", sop_class_uid=sop_class_uid)
+
+    @staticmethod
+    def _of_class(
+        transaction: Transaction, row: t.Delivery, sop_class_uid: str
+    ) -> t.Document | None:
+        # Locked, so that it is not built between this look and our commit.
+        return transaction.session.scalar(
+            select(t.Document)
+            .where(
+                t.Document.analysis_id == row.analysis_id,
+                t.Document.kind == row.kind,
+                t.Document.sop_class_uid == sop_class_uid,
+            )
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+
+    def _resumes(self, transaction: Transaction, row: t.Delivery) -> datetime:
+        """Return when to go on; a peer that keeps changing its mind must not be hammered."""
+        if row.attempts <= _BRISK:
+            return transaction.now
+        return transaction.now + self._policy.delivery_retry.wait(row.attempts)
+
+
+def _item(transaction: Transaction, row: t.Delivery) -> DeliveryItem:
+    return DeliveryItem(
+        delivery_id=row.id,
+        kind=row.kind,
+        urgent=row.urgent,
+        attempts=row.attempts,
+        revision=row.revision,
+        document=_document(transaction, row.document_id),
+        study=_study(transaction, row) if row.document_id is None else None,
+    )
+
+
+def _document(transaction: Transaction, document_id: int | None) -> StoredDocument | None:
+    if document_id is None:
+        return None
+    document = transaction.session.get_one(t.Document, document_id)
+    return StoredDocument(
+        sop_class_uid=document.sop_class_uid,
+        sop_uid=document.sop_uid,
+        transfer_syntax_uid=document.transfer_syntax_uid or "",
+        path=document.path or "",
+    )
+
+
+def _study(transaction: Transaction, row: t.Delivery) -> StudyRef:
+    session = transaction.session
+    study = session.get_one(t.Study, row.study_id)
+    analysis = session.get_one(t.Analysis, row.analysis_id)
+    series = session.get_one(t.Series, analysis.series_id)
+    headers = session.scalars(
+        select(t.Instance.header)
+        .where(t.Instance.series_id == series.id, t.Instance.ordinal <= analysis.instance_count)
+        .order_by(t.Instance.ordinal)
+    )
+    return StudyRef(
+        study_uid=study.study_uid,
+        accession_number=study.accession_number,
+        patient_id=study.patient_id,
+        patient_name=study.patient_name,
+        issuer_of_patient_id=study.issuer_of_patient_id,
+        patient_birth_date=study.patient_birth_date,
+        patient_sex=study.patient_sex,
+        series_uid=series.series_uid,
+        instances=tuple((header.sop_class_uid, header.sop_uid) for header in headers),
+    )
+
+
+def _event(transaction: Transaction, row: t.Delivery, verb: str, **detail: Any) -> None:
+    study = transaction.session.get_one(t.Study, row.study_id)
+    transaction.event(
+        "delivery",
+        verb,
+        study_uid=study.study_uid,
+        kind=row.kind,
+        destination=row.destination,
+        **detail,
+    )

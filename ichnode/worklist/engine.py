@@ -1,0 +1,151 @@
+"""The way to the database: SQLite or PostgreSQL behind one `Engine`.
+
+SQLite: WAL, ``synchronous=FULL`` (NORMAL may lose the last commits at a power cut, after we said
+that we have them), and writers that begin with ``BEGIN IMMEDIATE``: a deferred transaction that
+reads and then writes fails with "database is locked" under contention instead of waiting.
+PostgreSQL: psycopg 3, connections tried before use, so that a restarted server costs one try.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url, text
+
+from ichnode.domain.errors import ConfigurationError, WorklistDown
+
+READS = "ichnode_reads"
+"""The execution option of a connection that only reads."""
+
+BUSY_S = 15.0  # how long one writer waits for another on SQLite
+_POSTGRES: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "application_name": "ichnode",
+}
+
+
+def connect(url: str) -> Engine:
+    """Return the engine behind an address; nothing is connected yet.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:////absolute/path.db`` or ``postgresql+psycopg://user:password@host/name``;
+        ``postgresql://`` and ``postgres://`` mean the latter.
+
+    Raises
+    ------
+    ConfigurationError
+        When the address is of neither kind, or the PostgreSQL driver is not installed.
+    """
+    try:
+        address = make_url(url)
+    except exc.ArgumentError:
+        raise ConfigurationError("node.database is not a database address.") from None
+    if address.get_backend_name() == "sqlite":
+        return _sqlite(address)
+    if address.get_backend_name() in {"postgresql", "postgres"}:
+        return _postgres(address)
+    raise ConfigurationError("node.database must begin with sqlite:/// or postgresql+psycopg://.")
+
+
+def _sqlite(address: URL) -> Engine:
+    if not address.database or address.database == ":memory:":
+        raise ConfigurationError("node.database names no file; every role opens it on its own.")
+    engine = create_engine(
+        address.set(drivername="sqlite"),
+        hide_parameters=True,  # they would carry patients into logs
+        pool_size=8,
+        max_overflow=8,
+        pool_timeout=BUSY_S,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # the transactions are ours, not the driver's
+        for pragma in (
+            f"busy_timeout={int(BUSY_S * 1000)}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "cache_size=-16000",  # 16 MB
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get(READS, False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgres(address: URL) -> Engine:
+    try:
+        return create_engine(
+            address.set(drivername="postgresql+psycopg"),
+            hide_parameters=True,  # they would carry patients into logs
+            pool_pre_ping=True,
+            pool_size=8,
+            max_overflow=8,
+            pool_timeout=BUSY_S,
+            connect_args=_POSTGRES,
+        )
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "PostgreSQL needs its driver: pip install 'ichnode[postgres]'."
+        ) from None
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn the errors of a database that does not answer into `WorklistDown`."""
+    try:
+        yield
+    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+        raise WorklistDown(_sentence(error)) from error
+    except exc.DBAPIError as error:
+        # A damaged SQLite file is a plain DatabaseError; a lost connection may be anything.
+        if error.connection_invalidated or type(error) is exc.DatabaseError:
+            raise WorklistDown(_sentence(error)) from error
+        raise
+
+
+def _sentence(error: Exception) -> str:
+    origin = getattr(error, "orig", None)
+    if isinstance(origin, sqlite3.Error):  # its messages never quote values
+        return f"The database does not answer: {origin}."
+    return f"The database does not answer ({type(origin or error).__name__})."
+
+
+def now_of(connection: Connection) -> datetime:
+    """Return the time by the database's clock.
+
+    SQLite is a library in this process: its clock is this machine's, which has microseconds where
+    SQL's CURRENT_TIMESTAMP has seconds.
+    """
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return moment.astimezone(UTC)
+
+
+def database_now(engine: Engine) -> datetime:
+    """Return the time by the database's clock.
+
+    Raises
+    ------
+    WorklistDown
+        When the database does not answer.
+    """
+    with reported(), engine.connect().execution_options(**{READS: True}) as connection:
+        return now_of(connection)

@@ -1,0 +1,161 @@
+"""What an analysis and a verdict owe: documents to build and deliveries to make."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import select
+
+from ichnode.domain import lifecycle
+from ichnode.domain.findings import Finding
+from ichnode.domain.ids import result_uid
+from ichnode.domain.work import DeliveryKind, DocumentKind
+from ichnode.worklist import tables as t
+from ichnode.worklist.policy import PRIORITY_KINDS, Policy, Route
+from ichnode.worklist.transactions import Transaction
+
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+FIRST_CLASS: dict[DocumentKind, str] = {"sr": COMPREHENSIVE_3D_SR, "sc": SECONDARY_CAPTURE}
+"""The class that is built unasked; a peer may ask for another SR class."""
+
+NEGATIVE_WAITS_S = 300.0  # the head start of a positive document
+
+
+def covers(commission: t.Commission, calling_ae: str) -> bool:
+    """Say whether a commission is for this scanner."""
+    return "*" in commission.scanners or calling_ae in commission.scanners
+
+
+def is_open(transaction: Transaction, route: Route, model_uid: str, calling_ae: str) -> bool:
+    """Say whether a destination may get results of this model from this scanner."""
+    if route.loopback:
+        return True
+    standing = transaction.session.scalars(
+        select(t.Commission).where(
+            t.Commission.model_uid == model_uid, t.Commission.revoked_at.is_(None)
+        )
+    )
+    return any(covers(commission, calling_ae) for commission in standing)
+
+
+def owe_documents(
+    transaction: Transaction,
+    policy: Policy,
+    study: t.Study,
+    series: t.Series,
+    analysis: t.Analysis,
+    kinds: tuple[DocumentKind, ...],
+) -> None:
+    """Enter the documents of an analysis and their deliveries, unless they are there already."""
+    session = transaction.session
+    for kind in kinds:
+        there = session.scalar(
+            select(t.Document.id).where(
+                t.Document.analysis_id == analysis.id, t.Document.kind == kind
+            )
+        )
+        if there is not None:
+            continue
+        document = enter_document(
+            transaction, study, series, analysis, kind, sop_class_uid=FIRST_CLASS[kind]
+        )
+        for route in policy.takers(kind):
+            _enter_delivery(transaction, study, series, analysis, route, kind, document)
+
+
+def enter_document(
+    transaction: Transaction,
+    study: t.Study,
+    series: t.Series,
+    analysis: t.Analysis,
+    kind: DocumentKind,
+    *,
+    sop_class_uid: str,
+) -> t.Document:
+    """Enter one document to be built; its UID is fixed here, whatever happens later."""
+    urgent = analysis.finding is Finding.POSITIVE
+    waits = timedelta(seconds=0 if urgent else NEGATIVE_WAITS_S)
+    document = t.Document(
+        analysis_id=analysis.id,
+        series_id=series.id,
+        study_id=study.id,
+        kind=kind,
+        sop_class_uid=sop_class_uid,
+        sop_uid=result_uid(
+            kind, series.series_uid, analysis.set_digest, analysis.model_uid, sop_class_uid
+        ),
+        urgent=urgent,
+        state=lifecycle.Document.DUE,
+        due_at=transaction.now,
+        urgency_at=transaction.now + waits,
+        created_at=transaction.now,
+    )
+    transaction.session.add(document)
+    transaction.session.flush()
+    transaction.event(
+        "document",
+        "entered",
+        study_uid=study.study_uid,
+        series_uid=series.series_uid,
+        kind=kind,
+        sop_uid=document.sop_uid,
+        sop_class_uid=sop_class_uid,
+    )
+    transaction.hint()
+    return document
+
+
+def owe_alert(
+    transaction: Transaction,
+    policy: Policy,
+    study: t.Study,
+    series: t.Series,
+    analysis: t.Analysis,
+) -> None:
+    """Enter the deliveries that raise the study's priority, for this revision of its verdict."""
+    for kind in PRIORITY_KINDS:
+        for route in policy.takers(kind):
+            _enter_delivery(transaction, study, series, analysis, route, kind, None)
+
+
+def _enter_delivery(
+    transaction: Transaction,
+    study: t.Study,
+    series: t.Series,
+    analysis: t.Analysis,
+    route: Route,
+    kind: DeliveryKind,
+    document: t.Document | None,
+) -> None:
+    if not is_open(transaction, route, analysis.model_uid, series.calling_ae):
+        state = lifecycle.Delivery.WITHHELD
+    elif document is not None:
+        state = lifecycle.Delivery.WAITING
+    else:
+        state = lifecycle.Delivery.DUE
+    transaction.session.add(
+        t.Delivery(
+            study_id=study.id,
+            analysis_id=analysis.id,
+            document_id=document.id if document is not None else None,
+            kind=kind,
+            destination=route.name,
+            revision=study.revision,
+            urgent=analysis.finding is Finding.POSITIVE,
+            model_uid=analysis.model_uid,
+            calling_ae=series.calling_ae,
+            state=state,
+            due_at=transaction.now,
+            created_at=transaction.now,
+        )
+    )
+    transaction.event(
+        "delivery",
+        "withheld" if state is lifecycle.Delivery.WITHHELD else "entered",
+        study_uid=study.study_uid,
+        series_uid=series.series_uid,
+        kind=kind,
+        destination=route.name,
+    )
+    transaction.hint()

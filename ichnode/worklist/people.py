@@ -1,0 +1,283 @@
+"""What people may do: try again, lower a study, open and close the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+
+from ichnode.domain.lifecycle import (
+    ANALYSIS,
+    DELIVERY,
+    DOCUMENT,
+    VERDICT,
+    AnalysisEvent,
+    Band,
+    Delivery,
+    DeliveryEvent,
+    Document,
+    DocumentEvent,
+    VerdictEvent,
+    advance,
+)
+from ichnode.worklist import tables as t
+from ichnode.worklist.dueness import set_due
+from ichnode.worklist.outbox import covers
+from ichnode.worklist.policy import Policy
+from ichnode.worklist.transactions import Database, Transaction
+from ichnode.worklist.verdicts import rejudge, revise
+
+RELEASE_WITHIN = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Commissioning:
+    """Who accepted which model for which scanners."""
+
+    model_uid: str
+    accepted_by: str
+    scanners: tuple[str, ...]
+    note: str
+    accepted_at: datetime
+
+
+class People:
+    """The part of the worklist that commands of people call."""
+
+    def __init__(self, database: Database, policy: Policy) -> None:
+        self._database, self._policy = database, policy
+
+    def requeue(self, series_uid: str) -> int:
+        """Look at a series again, and try what failed of its documents and deliveries again.
+
+        A worker that holds the series loses its lease. What the same model said of the same set
+        stands, as do the reports that were made from it.
+
+        Returns
+        -------
+        int
+            How many things were queued again; 0 when there is no such series.
+        """
+        with self._database.writing() as transaction:
+            session = transaction.session
+            owner = select(t.Series.study_id).where(t.Series.series_uid == series_uid)
+            study = session.get(t.Study, session.scalar(owner) or 0, with_for_update=True)
+            if study is None:
+                return 0
+            series = session.scalars(
+                select(t.Series).where(t.Series.series_uid == series_uid).with_for_update()
+            ).one()
+            series.drop_lease()
+            series.analysis = advance(ANALYSIS, series.analysis, AnalysisEvent.REQUEUED)
+            series.attempts, series.reason, series.detail, series.final = 0, None, "", False
+            set_due(series, transaction.now, study.ordered_rank, self._policy)
+            transaction.event(
+                "series", "requeued", study_uid=study.study_uid, series_uid=series_uid
+            )
+            transaction.hint()
+            rejudge(transaction, self._policy, study)
+            documents = self._requeue_documents(transaction, series.id)
+            of_series = select(t.Analysis.id).where(t.Analysis.series_id == series.id)
+            return (
+                1
+                + documents
+                + _requeue_deliveries(transaction, t.Delivery.analysis_id.in_(of_series))
+            )
+
+    @staticmethod
+    def _requeue_documents(transaction: Transaction, series_id: int) -> int:
+        failed = list(
+            transaction.session.scalars(
+                select(t.Document)
+                .where(t.Document.series_id == series_id, t.Document.state == Document.FAILED)
+                .order_by(t.Document.id)
+                .with_for_update()
+            )
+        )
+        for document in failed:
+            _requeue_document(transaction, document)
+        return len(failed)
+
+    def requeue_deliveries(self, destination: str) -> int:
+        """Try everything again that was given up for a destination; return how many."""
+        with self._database.writing() as transaction:
+            return _requeue_deliveries(transaction, t.Delivery.destination == destination)
+
+    def lower(self, study_uid: str, by: str, reason: str) -> bool:
+        """Take a study off the front of the list; False when it is not there.
+
+        Only a new finding raises it again: what led to the present verdict counts as seen.
+        """
+        with self._database.writing() as transaction:
+            session = transaction.session
+            study = session.scalar(
+                select(t.Study).where(t.Study.study_uid == study_uid).with_for_update()
+            )
+            if study is None or (study.band, VerdictEvent.LOWERED) not in VERDICT:
+                return False
+            for series in session.scalars(
+                select(t.Series)
+                .where(t.Series.study_id == study.id, t.Series.analysis_id.is_not(None))
+                .order_by(t.Series.id)
+                .with_for_update()
+            ):
+                series.dismissed_analysis_id = series.analysis_id
+            band: Band = advance(VERDICT, study.band, VerdictEvent.LOWERED)
+            revise(
+                transaction,
+                study,
+                band,
+                None,
+                "Lowered by a person.",
+                judged_by=by,
+                reason=reason,
+            )
+            return True
+
+    # ------------------------------------------------------------------ observe mode
+
+    def commission(
+        self,
+        model_uid: str,
+        accepted_by: str,
+        scanners: Sequence[str] = ("*",),
+        note: str = "",
+        *,
+        release_within: timedelta = RELEASE_WITHIN,
+    ) -> int:
+        """Record that a person accepted a model for scanners, and open the outputs for it.
+
+        Parameters
+        ----------
+        model_uid : str
+            The model; another one stays closed.
+        accepted_by, note : str
+            Who, and on which grounds.
+        scanners : sequence of str
+            Calling AE titles; ``*`` means all.
+        release_within : timedelta
+            What was withheld for so long at most is released now. Older results are of studies
+            that were read long ago: they stay withheld and visible.
+
+        Returns
+        -------
+        int
+            How many withheld deliveries were released.
+        """
+        with self._database.writing() as transaction:
+            commission = t.Commission(
+                model_uid=model_uid,
+                accepted_by=accepted_by,
+                scanners=list(scanners),
+                note=note,
+                accepted_at=transaction.now,
+            )
+            transaction.session.add(commission)
+            transaction.event(
+                "model",
+                "commissioned",
+                model_uid=model_uid,
+                accepted_by=accepted_by,
+                scanners=list(scanners),
+            )
+            withheld = transaction.session.scalars(
+                select(t.Delivery)
+                .where(
+                    t.Delivery.state == Delivery.WITHHELD,
+                    t.Delivery.model_uid == model_uid,
+                    t.Delivery.created_at >= transaction.now - release_within,
+                )
+                .order_by(t.Delivery.id)
+                .with_for_update()
+            )
+            released = [one for one in withheld if covers(commission, one.calling_ae)]
+            for one in released:
+                one.state = advance(DELIVERY, one.state, DeliveryEvent.RELEASED)
+                one.due_at = transaction.now
+                _delivery_event(transaction, one, "released")
+            transaction.hint()
+            return len(released)
+
+    def revoke(self, model_uid: str, by: str) -> int:
+        """Take back every acceptance of a model; return how many stood.
+
+        What is in the outbox already still goes out: it was due when the outputs were open.
+        """
+        with self._database.writing() as transaction:
+            standing = list(
+                transaction.session.scalars(
+                    select(t.Commission).where(
+                        t.Commission.model_uid == model_uid, t.Commission.revoked_at.is_(None)
+                    )
+                )
+            )
+            for one in standing:
+                one.revoked_at, one.revoked_by = transaction.now, by
+            if standing:
+                transaction.event("model", "revoked", model_uid=model_uid, revoked_by=by)
+            return len(standing)
+
+    def commissions(self) -> tuple[Commissioning, ...]:
+        """Return the acceptances that stand, the newest first."""
+        with self._database.reading() as transaction:
+            rows = transaction.session.scalars(
+                select(t.Commission)
+                .where(t.Commission.revoked_at.is_(None))
+                .order_by(t.Commission.id.desc())
+            )
+            return tuple(
+                Commissioning(
+                    row.model_uid,
+                    row.accepted_by,
+                    tuple(row.scanners),
+                    row.note,
+                    row.accepted_at,
+                )
+                for row in rows
+            )
+
+
+def _requeue_document(transaction: Transaction, document: t.Document) -> None:
+    document.state = advance(DOCUMENT, document.state, DocumentEvent.REQUEUED)
+    document.attempts, document.due_at, document.error = 0, transaction.now, ""
+    document.drop_lease()
+    transaction.event("document", "requeued", kind=document.kind, sop_uid=document.sop_uid)
+
+
+def _requeue_deliveries(transaction: Transaction, *conditions: Any) -> int:
+    failed = list(
+        transaction.session.scalars(
+            select(t.Delivery)
+            .where(t.Delivery.state == Delivery.FAILED, *conditions)
+            .order_by(t.Delivery.id)
+        )
+    )
+    # In the order in which everybody takes them: documents, then deliveries.
+    for document_id in sorted({one.document_id for one in failed if one.document_id is not None}):
+        document = transaction.session.get_one(t.Document, document_id, with_for_update=True)
+        if document.state is Document.FAILED:
+            _requeue_document(transaction, document)
+    requeued = 0
+    for one in failed:
+        transaction.session.refresh(one, with_for_update=True)
+        if one.state is Delivery.FAILED:
+            one.state = advance(DELIVERY, one.state, DeliveryEvent.REQUEUED)
+            one.attempts, one.due_at = 0, transaction.now
+            _delivery_event(transaction, one, "requeued")
+            requeued += 1
+    transaction.hint()
+    return requeued
+
+
+def _delivery_event(transaction: Transaction, delivery: t.Delivery, verb: str) -> None:
+    study = transaction.session.get_one(t.Study, delivery.study_id)
+    transaction.event(
+        "delivery",
+        verb,
+        study_uid=study.study_uid,
+        kind=delivery.kind,
+        destination=delivery.destination,
+    )

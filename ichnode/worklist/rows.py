@@ -1,0 +1,181 @@
+"""What the views show. Rows of studies and series hold PHI: for people's eyes, never for logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ichnode.domain.lifecycle import Analysis, Band, Delivery, Document, Reception
+from ichnode.domain.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """What the model said of one label."""
+
+    label: str
+    probability: float
+    presence: str
+    key_sop_uid: str
+    key_instance_number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """One thing for one destination."""
+
+    delivery_id: int
+    study_uid: str
+    destination: str
+    kind: str
+    state: Delivery
+    urgent: bool
+    attempts: int
+    created_at: datetime
+    due_at: datetime
+    delivered_at: datetime | None
+    status: int | None
+    note: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """One document and where its bytes are."""
+
+    kind: str
+    sop_class_uid: str
+    sop_uid: str
+    series_uid: str  # the analysed series
+    state: Document
+    attempts: int
+    built_at: datetime | None
+    path: str | None  # relative to the spool, POSIX
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRow:
+    """One series and what became of it. Holds PHI (its description)."""
+
+    series_uid: str
+    study_uid: str
+    series_number: int | None
+    series_description: str = field(repr=False)
+    modality: str
+    instances: int
+    expected_count: int | None
+    generation: int
+    arrived_at: datetime
+    last_arrived_at: datetime
+    due_at: datetime | None
+    reception: Reception
+    analysis: Analysis
+    final: bool
+    reason: Reason | None
+    detail: str  # figures behind the reason, or the error
+    model: str  # name and version
+    findings: tuple[FindingRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListRow:
+    """One study of the reading list. Holds PHI."""
+
+    study_uid: str
+    band: Band
+    sentence: str
+    revision: int
+    ordered_priority: str
+    arrived_at: datetime
+    last_arrived_at: datetime
+    patient_name: str = field(repr=False)
+    patient_id: str = field(repr=False)
+    patient_birth_date: str = field(repr=False)
+    patient_sex: str = field(repr=False)
+    accession_number: str = field(repr=False)
+    study_date: str = field(repr=False)
+    study_description: str = field(repr=False)
+    trusted_series_uid: str | None
+    model: str  # name and version of what the verdict rests on
+    findings: tuple[FindingRow, ...]
+    series: tuple[SeriesRow, ...]
+    deliveries: tuple[DeliveryRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """One revision of a study's verdict."""
+
+    revision: int
+    band: Band
+    trusted_series_uid: str | None
+    sentence: str
+    judged_by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One line of the history."""
+
+    at: datetime
+    noun: str
+    verb: str
+    study_uid: str | None
+    series_uid: str | None
+    detail: dict[str, Any]
+
+    @property
+    def sentence(self) -> str:
+        """The event in words."""
+        words = f"{self.noun.capitalize()} {self.verb.replace('_', ' ')}"
+        about = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in self.detail.items())
+        return f"{words}: {about}." if about else f"{words}."
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStory:
+    """Everything about one study. Holds PHI."""
+
+    row: ListRow
+    series: tuple[SeriesRow, ...]
+    verdicts: tuple[VerdictRow, ...]
+    documents: tuple[DocumentRow, ...]
+    deliveries: tuple[DeliveryRow, ...]
+    events: tuple[EventRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesStory:
+    """Everything about one series. Holds PHI."""
+
+    row: SeriesRow
+    documents: tuple[DocumentRow, ...]
+    events: tuple[EventRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long one delivery took."""
+
+    delivery_id: int
+    destination: str
+    kind: str
+    urgent: bool
+    delivered_at: datetime
+    seconds: float  # from the last slice of its set recorded to the peer's answer
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A process that said that it is alive."""
+
+    role: str
+    host: str
+    pid: int
+    at: datetime
+    age_s: float
+    detail: dict[str, Any]
