@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
 from ichnode.service.demo_pacs import ReadingTask
-
-if TYPE_CHECKING:
-    from ichnode.service.demo import Demonstration
+from ichnode.service.demonstration import Demonstration
 
 
 def introduce(console: Console, folder: Path, studies: int) -> None:

@@ -1,0 +1,91 @@
+"""Is the node well? Named checks for a monitor, each a word and a sentence, never a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from ichnode.domain.errors import Transient
+from ichnode.web.views import HeartbeatRow, Heartbeats, Views
+
+ROLES = ("receive", "infer", "deliver", "housekeep")
+"""Whose heartbeat is looked for; the web role is the one that answers."""
+
+SILENT_S = 45.0  # four beats and a half: one lost beat is no alarm
+POSITIVE_S = 300.0  # a positive that is undelivered for so long needs a person
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One answer."""
+
+    name: str
+    ok: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """All answers together."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check is."""
+        return all(check.ok for check in self.checks)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the answers for a monitor."""
+        return {"ok": self.ok, "checks": [asdict(check) for check in self.checks]}
+
+
+def examine(
+    views: Views,
+    heartbeats: Heartbeats,
+    free_bytes: Callable[[], int],
+    reserve_bytes: int,
+    now: datetime,
+) -> Health:
+    """Ask what costs nothing: the worklist, the disk, the roles, the positives."""
+    checks = [_disk(free_bytes, reserve_bytes)]
+    try:
+        checks += _of_worklist(views, heartbeats, now)
+    except Transient:
+        checks.append(Check("worklist", False, "The database does not answer."))
+    return Health(tuple(checks))
+
+
+def _of_worklist(views: Views, heartbeats: Heartbeats, now: datetime) -> Iterator[Check]:
+    beats = heartbeats()
+    yield Check("worklist", True, "The database answers.")
+    for role in ROLES:
+        yield _role(role, beats)
+    yield _positives(views.oldest_undelivered_positive(), now)
+
+
+def _disk(free_bytes: Callable[[], int], reserve_bytes: int) -> Check:
+    try:
+        free = free_bytes()
+    except OSError as error:
+        return Check("disk", False, f"The spool cannot be looked at: {error.strerror}.")
+    if free < reserve_bytes:
+        return Check("disk", False, f"{free >> 20} MiB are free: new images are refused.")
+    return Check("disk", True, f"{free >> 30} GiB are free.")
+
+
+def _role(role: str, beats: Sequence[HeartbeatRow]) -> Check:
+    ages = [beat.age_s for beat in beats if beat.role == role]
+    if not ages:
+        return Check(role, False, "Never heard of.")
+    age_s = min(ages)
+    return Check(role, age_s <= SILENT_S, f"Last heard of {age_s:.0f} s ago.")
+
+
+def _positives(since: datetime | None, now: datetime) -> Check:
+    if since is None:
+        return Check("positives", True, "Every positive is delivered.")
+    age_s = (now - since).total_seconds()
+    sentence = f"The oldest undelivered positive is {age_s:.0f} s old."
+    return Check("positives", age_s <= POSITIVE_S, sentence)
