@@ -1,0 +1,185 @@
+"""From a volume to probabilities: knows no files, no queue, no thresholds' consequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+import torch
+from torch import Tensor
+
+from ichnode.domain.errors import ModelUnusable
+from ichnode.domain.findings import LABELS, Finding, Presence
+from ichnode.imaging.volume import CtVolume
+from ichnode.infer.device import Engine, EngineMaker, engine_makers
+from ichnode.nets.bundle import Bundle
+from ichnode.nets.calibration import NOT_ASKED, read, state
+from ichnode.nets.preprocess import neighbours, standardise, windows
+from ichnode.nets.selftest import self_test_input
+
+log = structlog.get_logger(__name__)
+Floats = npt.NDArray[np.float64]
+
+LARGEST_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says of a volume.
+
+    Attributes
+    ----------
+    slices : ndarray, float64, (z, label)
+        Calibrated probability of each native slice; thin slices share that of their slab.
+    series : ndarray, float64, (label,)
+        Calibrated probability of the series.
+    key_slices : tuple of int
+        Per label, the native slice that shows it best.
+    """
+
+    slices: Floats = field(repr=False)
+    series: Floats
+    key_slices: tuple[int, ...]
+    finding: Finding
+    presence: tuple[Presence, ...]
+    device: str
+
+
+class Predictor:
+    """A model on a device.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    makers : sequence of EngineMaker, optional
+        The engines to try, the best first; by default what the machine has.
+
+    Raises
+    ------
+    ModelUnusable
+        When the model fails its self-test on every engine.
+    """
+
+    def __init__(self, bundle: Bundle, makers: Sequence[EngineMaker] | None = None) -> None:
+        self.bundle = bundle
+        self._makers = list(engine_makers("auto") if makers is None else makers)
+        self._batch = LARGEST_BATCH
+        self._engine = self._next_engine()
+
+    @property
+    def device(self) -> str:
+        """The engine that runs."""
+        return self._engine.name
+
+    @property
+    def model_uid(self) -> str:
+        """The UID of the model that runs."""
+        return self.bundle.manifest.model_uid
+
+    def predict(self, volume: CtVolume) -> Prediction:
+        """Read a volume.
+
+        When the device runs out of memory the batch is halved, and when it is lost the next engine
+        takes over, the CPU in the end.
+        """
+        logits, slabs = self._persistently(volume)
+        manifest = self.bundle.manifest
+        reading = read(logits, manifest.calibration)
+        finding, presence = state(reading.series, manifest.thresholds)
+        owner = np.repeat(np.arange(len(slabs)), [end - first for first, end in slabs])
+        best = reading.slices.argmax(axis=0)
+        return Prediction(
+            slices=reading.slices[owner],
+            series=reading.series,
+            key_slices=tuple((slabs[b][0] + slabs[b][1] - 1) // 2 for b in best),
+            finding=finding,
+            presence=presence,
+            device=self.device,
+        )
+
+    def _persistently(self, volume: CtVolume) -> tuple[Floats, tuple[tuple[int, int], ...]]:
+        while True:
+            try:
+                return self._logits(volume)
+            except torch.OutOfMemoryError:
+                self._shrink()
+            except RuntimeError as error:  # CUDA's errors are RuntimeErrors, whatever happened
+                if self._engine.device.type == "cpu" and not self._makers:
+                    raise
+                log.error("device.lost", device=self.device, error=type(error).__name__)
+                self._engine = self._next_engine()
+
+    def _shrink(self) -> None:
+        if self._batch > 1:
+            self._batch //= 2
+            log.warning("batch.halved", device=self.device, size=self._batch)
+        else:
+            log.error("device.out_of_memory", device=self.device)
+            self._engine = self._next_engine()
+            self._batch = LARGEST_BATCH
+
+    @torch.inference_mode()
+    def _logits(self, volume: CtVolume) -> tuple[Floats, tuple[tuple[int, int], ...]]:
+        """Return logits (slab, label) and the native slices of each slab."""
+        spec = self.bundle.manifest.preprocess
+        hu = torch.from_numpy(volume.hu).to(self._engine.device)
+        stack = standardise(hu, volume.spacing_mm, volume.positions_mm.tolist(), spec)
+        shown = windows(stack.hu, spec)
+        around = neighbours(stack.positions_mm, spec).to(shown.device)
+        batches = (shown[rows].flatten(1, 2) for rows in torch.split(around, self._batch))
+        return self._run(self._engine, batches), stack.slabs
+
+    def _run(self, engine: Engine, batches: Iterator[Tensor]) -> Floats:
+        """Run one joint network, or the pair: the second one only where the first sees blood."""
+        found = []
+        for images in batches:
+            if "joint" in engine.networks:
+                logits = engine.networks["joint"](images)
+            else:
+                logits = self._pair(engine, images)
+            found.append(logits.double().cpu().numpy())
+        return np.concatenate(found)
+
+    def _pair(self, engine: Engine, images: Tensor) -> Tensor:
+        whole = engine.networks["hemorrhage"](images)
+        logits = torch.full((len(images), len(LABELS)), NOT_ASKED, device=images.device)
+        logits[:, :1] = whole
+        suspect = whole[:, 0] > 0
+        if bool(suspect.any()):
+            logits[suspect, 1:] = engine.networks["subtypes"](images[suspect])
+        return logits
+
+    def _next_engine(self) -> Engine:
+        """Return the first engine left that passes the self-test."""
+        while self._makers:
+            make = self._makers.pop(0)
+            try:
+                engine = make(self.bundle.networks)
+                off = self._self_test(engine)
+            except RuntimeError as error:
+                log.warning("engine.failed", error=type(error).__name__)
+                continue
+            if off is None:
+                return engine
+            log.warning("engine.differs", engine=engine.name, detail=off)
+        raise ModelUnusable(
+            f"The model {self.bundle.manifest.name} fails its self-test on this machine: its "
+            "logits are not the ones that it was exported with."
+        )
+
+    @torch.inference_mode()
+    def _self_test(self, engine: Engine) -> str | None:
+        """Return None when the logits are the expected ones, else by how much they differ."""
+        test = self.bundle.manifest.self_test
+        images = self_test_input(self.bundle.manifest.preprocess).to(engine.device)
+        expected = np.asarray(test.expected)
+        found = self._run(engine, iter((images,)))
+        if found.shape != expected.shape:
+            return f"{found.shape} in place of {expected.shape}"
+        allowed = test.tolerance_reduced if engine.reduced else test.tolerance_full
+        greatest = float(np.abs(found - expected).max())
+        return None if greatest <= allowed else f"{greatest:.3g} above {allowed:g}"

@@ -1,0 +1,154 @@
+"""The infer stage: judge, read, predict, state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from ichnode.domain.errors import ModelUnusable, NotAnalysable
+from ichnode.domain.findings import LABELS, AnalysisResult, LabelResult
+from ichnode.domain.series import Header
+from ichnode.domain.work import Analysed, AnalysisOutcome, AnalysisWork, Declined, NotYet, Phase
+from ichnode.imaging.selection import judge_headers, suitability
+from ichnode.imaging.volume import CtVolume, read_series
+from ichnode.infer.device import DeviceChoice, engine_makers, set_threads
+from ichnode.infer.predictor import Prediction, Predictor
+from ichnode.nets.bundle import Bundle
+from ichnode.nets.registry import Registry
+from ichnode.spool import resolve
+
+log = structlog.get_logger(__name__)
+
+
+class InferStage:
+    """Analyses one frozen set of instances at a time with the champion of the registry.
+
+    A new champion is taken between studies, without a restart. One that turns out to be unusable
+    is refused, loudly, and the model that ran goes on: the node keeps reading.
+
+    Parameters
+    ----------
+    models : Path
+        The registry.
+    spool : Path
+        What the paths in the work are relative to.
+    device : {"auto", "cuda", "cpu"}
+        Where to run.
+    threads : int
+        CPU threads; 0 takes all cores.
+
+    Raises
+    ------
+    ModelUnusable
+        When there is no usable champion to start with.
+    """
+
+    def __init__(
+        self, models: Path, spool: Path, *, device: DeviceChoice = "auto", threads: int = 0
+    ) -> None:
+        set_threads(threads)
+        self._registry, self._spool, self._choice = Registry(models), spool, device
+        self._stamp = self._registry.stamp
+        self._predictor = self._load()
+
+    @property
+    def device_name(self) -> str:
+        """The engine that runs, such as "cpu bfloat16"."""
+        return self._predictor.device
+
+    @property
+    def model_uid(self) -> str:
+        """The UID of the model that runs."""
+        return self._predictor.model_uid
+
+    def handle(self, work: AnalysisWork) -> AnalysisOutcome:
+        """Analyse a series, or say why not."""
+        self._follow_champion()
+        headers = [instance.header for instance in work.instances]
+        try:
+            judge_headers(headers)
+            if work.earlier is not None and work.earlier.model_uid == self.model_uid:
+                return Analysed(work.earlier)
+            return Analysed(self._analyse(work, headers))
+        except NotAnalysable as refusal:
+            if refusal.may_change and work.phase is Phase.PLAUSIBLE:
+                return NotYet(refusal.detail or refusal.reason.sentence)
+            return Declined(refusal.reason, refusal.detail, refusal.may_change)
+
+    def _analyse(self, work: AnalysisWork, headers: Sequence[Header]) -> AnalysisResult:
+        began = time.monotonic()
+        instances = [(i.header, resolve(self._spool, i.path)) for i in work.instances]
+        volume = read_series(instances, complete=work.phase is Phase.FINAL)
+        prediction = self._predictor.predict(volume)
+        score, _ = suitability(headers, volume)
+        result = self._result(volume, prediction, score, time.monotonic() - began)
+        log.info(
+            "series.analysed",
+            series=work.series_uid,
+            phase=work.phase.value,
+            outcome=result.finding.value,
+            instances=len(instances),
+            model_uid=result.model_uid,
+            device=result.device,
+            seconds=result.seconds,
+        )
+        return result
+
+    def _result(
+        self, volume: CtVolume, prediction: Prediction, score: float, seconds: float
+    ) -> AnalysisResult:
+        manifest = self._predictor.bundle.manifest
+        return AnalysisResult(
+            model_uid=self._predictor.model_uid,
+            model_name=manifest.name,
+            model_version=manifest.version,
+            finding=prediction.finding,
+            labels=tuple(
+                LabelResult(
+                    label=label,
+                    probability=round(float(prediction.series[index]), 6),
+                    presence=prediction.presence[index],
+                    key_sop_uid=volume.slice_uids[prediction.key_slices[index]],
+                )
+                for index, label in enumerate(LABELS)
+            ),
+            slice_probabilities=tuple(
+                (uid, tuple(round(float(p), 6) for p in row))
+                for uid, row in zip(volume.slice_uids, prediction.slices, strict=True)
+            ),
+            series_score=score,
+            operating_point=(
+                *zip(LABELS, manifest.thresholds.urgent, strict=True),
+                ("review", manifest.thresholds.review),
+            ),
+            warnings=volume.warnings,
+            device=prediction.device,
+            seconds=round(seconds, 4),
+        )
+
+    def _load(self) -> Predictor:
+        bundle = Bundle.load(self._registry.champion())
+        predictor = Predictor(bundle, engine_makers(self._choice))
+        log.info(
+            "model.loaded",
+            model=bundle.manifest.name,
+            version=bundle.manifest.version,
+            model_uid=predictor.model_uid,
+            device=predictor.device,
+        )
+        return predictor
+
+    def _follow_champion(self) -> None:
+        """Take the new champion when the aliases changed."""
+        stamp = self._registry.stamp
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            if self._registry.find("champion").model_uid != self.model_uid:
+                self._predictor = self._load()
+        except ModelUnusable as error:
+            log.error("model.refused", error=str(error), model_uid=self.model_uid)

@@ -1,0 +1,4 @@
+"""The networks and what makes them repeatable: preprocessing, bundles, calibration, the registry.
+
+Shared by serving and training. `manifest` and `registry` are plain files and need no torch.
+"""

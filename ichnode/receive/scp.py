@@ -1,0 +1,352 @@
+"""The Storage SCP: the lobby, the associations, the journal and the recorder as one thing.
+
+``start`` returns when the receiver *answers*: it has sent itself a C-ECHO. ``stop`` closes the
+door first and lets those who are inside finish, because pynetdicom's own shutdown aborts transfers
+that are under way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.presentation import PresentationContext
+
+from ichnode.domain.clock import Clock, SystemClock
+from ichnode.domain.errors import ConfigurationError, PeerFailure
+from ichnode.receive import transport
+from ichnode.receive.admission import (
+    VERIFICATION,
+    Admission,
+    Application,
+    is_storage,
+    plain_address,
+    transfer_syntaxes,
+)
+from ichnode.receive.commands import StoreRequest
+from ichnode.receive.intake import CANNOT_UNDERSTAND, Caller, Intake, Parcel
+from ichnode.receive.journal import SEGMENT_BYTES, Journal
+from ichnode.receive.lobby import Lobby
+from ichnode.receive.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ichnode.receive.recorder import Recorder, Recording
+from ichnode.receive.transport import ScannerAssociation
+from ichnode.settings import NodeSettings, ReceiveSettings
+
+log = structlog.get_logger(__name__)
+
+ECHO_S = 10.0
+FLUSH_S = 10.0
+_BACKLOG = 128
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One admitted association."""
+
+    association: ScannerAssociation
+    caller: Caller
+    started: float
+    stored: int = 0
+    refused: int = 0
+    bytes_stored: int = 0
+
+
+def open_listener(settings: ReceiveSettings) -> socket.socket:
+    """Return a socket that listens where the settings say; several processes may share it.
+
+    Raises
+    ------
+    ConfigurationError
+        When the address or port cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.bind, settings.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"Port {settings.port} on {settings.bind} cannot be listened on: {error.strerror}. "
+            "Set receive.bind and receive.port."
+        ) from None
+    return listener
+
+
+class Receiver:
+    """One receiving process.
+
+    Parameters
+    ----------
+    node : NodeSettings
+        The spool and this host's name.
+    settings : ReceiveSettings
+        The door.
+    recording : Recording
+        The worklist.
+    listener : socket.socket, optional
+        A listening socket shared with other processes, see `open_listener`; by default its own.
+    number : int
+        Which of several receiving processes of this host this is; each has its own journal.
+    clock : Clock
+        For arrival times.
+    segment_bytes : int
+        The size of a journal segment.
+
+    Examples
+    --------
+    >>> receiver = Receiver(settings.node, settings.receive, worklist)  # doctest: +SKIP
+    >>> receiver.start()  # doctest: +SKIP
+    >>> receiver.stop()  # doctest: +SKIP
+
+    Raises
+    ------
+    ConfigurationError
+        When another process uses the journal, or the port cannot be listened on.
+    OutOfSpace
+        When there is no room for the journal.
+    """
+
+    def __init__(
+        self,
+        node: NodeSettings,
+        settings: ReceiveSettings,
+        recording: Recording,
+        *,
+        listener: socket.socket | None = None,
+        number: int = 0,
+        clock: Clock | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        self._settings = settings
+        self._shared = listener is not None
+        name = f"{node.host_id}-{number}" if number else node.host_id
+        self._journal = Journal(node.spool / "incoming" / name, segment_bytes=segment_bytes)
+        try:
+            self._listener = listener or open_listener(settings)
+        except ConfigurationError:
+            self._journal.close()
+            raise
+        self._recorder = Recorder(node.spool, self._journal, recording)
+        self._intake = Intake(
+            node.spool, settings, self._journal, self._recorder, clock or SystemClock()
+        )
+        self._admission = Admission(settings, self._intake.check_room)
+        self.max_instance_bytes = settings.max_instance_bytes
+        self._entity = ApplicationEntity(settings.ae_title)
+        self._entity.maximum_pdu_size = transport.MAX_PDU_BYTES
+        self._entity.maximum_associations = 1 << 20  # Admission counts, see there
+        self._entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        self._entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        self._lobby = Lobby(
+            self._listener,
+            self._begin,
+            handshake_s=settings.handshake_s,
+            busy=(lambda: self._admission.inside) if self._shared else None,
+        )
+        self._visits: dict[ScannerAssociation, _Visit] = {}
+        self._left = threading.Condition()
+        self._stopped = False
+
+    # ------------------------------------------------------------------ start and stop
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._listener.getsockname()[1])
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether everything that has to run runs."""
+        return self._lobby.is_alive and self._recorder.is_alive
+
+    @property
+    def backlog(self) -> int:
+        """Instances that are acknowledged and not yet recorded."""
+        return self._recorder.backlog
+
+    def start(self) -> None:
+        """Replay what an earlier process left, open the door, and return when it answers.
+
+        Raises
+        ------
+        PeerFailure
+            When no C-ECHO was answered.
+        """
+        replayed = self._intake.recover()
+        self._journal.tend()
+        self._recorder.start()
+        self._port = self.port
+        self._lobby.start()
+        try:
+            self._echo()
+        except PeerFailure:
+            self.stop(0)
+            raise
+        log.info("receiver.started", port=self._port, replayed=replayed)
+
+    def stop(self, deadline_s: float | None = None) -> bool:
+        """Close the door, let live associations finish, abort the rest, record everything.
+
+        Parameters
+        ----------
+        deadline_s : float, optional
+            How long to wait for live associations; `ReceiveSettings.drain_s` by default.
+
+        Returns
+        -------
+        bool
+            True when nothing was aborted and nothing is left to be replayed.
+        """
+        if self._stopped:
+            return True
+        self._stopped = True
+        self._admission.close()
+        self._lobby.close()
+        everybody_left = self._await_empty(
+            self._settings.drain_s if deadline_s is None else deadline_s
+        )
+        if not everybody_left:
+            with self._left:
+                stragglers = list(self._visits)
+            log.warning("associations.aborted", count=len(stragglers))
+            for association in stragglers:
+                association.hurry()
+            self._await_empty(transport.LINGER_S)
+        flushed = self._recorder.stop(FLUSH_S)
+        self._journal.close()
+        log.info("receiver.stopped", backlog=self._recorder.backlog)
+        return everybody_left and flushed
+
+    def _await_empty(self, deadline_s: float) -> bool:
+        with self._left:
+            return self._left.wait_for(lambda: not self._visits, timeout=deadline_s)
+
+    def _echo(self) -> None:
+        """Send ourselves a C-ECHO."""
+        host = self._settings.bind
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        entity = ApplicationEntity(self._settings.ae_title)
+        entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = ECHO_S
+        entity.add_requested_context(VERIFICATION)
+        association = entity.associate(host, self._port, ae_title=self._settings.ae_title)
+        answer = association.send_c_echo() if association.is_established else None
+        if answer is None or "Status" not in answer or answer.Status != 0:
+            raise PeerFailure("The receiver does not answer its own C-ECHO.")
+        association.release()
+
+    # ------------------------------------------------------------------ associations
+
+    def _begin(self, connection: socket.socket, request: bytes) -> None:
+        try:
+            association = ScannerAssociation(
+                self._entity, self, connection, request, idle_s=self._settings.idle_s
+            )
+            association.start()
+        except (OSError, RuntimeError) as error:  # the peer is gone, or there are no more threads
+            log.warning("association.not_begun", error=type(error).__name__)
+            with contextlib.suppress(OSError):
+                connection.close()
+
+    def admit(self, association: ScannerAssociation) -> bool:
+        """Judge an application; where the answer is False it has been rejected."""
+        asked = association.requestor.primitive
+        contexts = asked.presentation_context_definition_list or []
+        address = plain_address(association.requestor.address_info.address)
+        application = Application(
+            calling_ae=str(asked.calling_ae_title),
+            called_ae=str(asked.called_ae_title),
+            address=address,
+            local_address=plain_address(association.acceptor.address_info.address),
+            abstract_syntaxes=frozenset(str(context.abstract_syntax) for context in contexts),
+        )
+        caller = Caller(
+            secrets.token_hex(8),
+            application.calling_ae.strip(),
+            application.called_ae.strip(),
+            address,
+        )
+        rejection = self._admission.enter(application)
+        if rejection is not None:
+            self._intake.refuse(caller, 0, rejection.sentence)
+            association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
+            return False
+        with self._left:
+            self._visits[association] = _Visit(association, caller, time.monotonic())
+        association.offer(_acceptable(contexts))
+        return True
+
+    def store(self, association: ScannerAssociation, request: StoreRequest, context: Any) -> int:
+        """Keep an object; return the status for its sender."""
+        visit = self._visits[association]
+        if not request.is_complete:
+            sentence = "The C-STORE request lacks a UID or its data set."
+            visit.refused += 1
+            return self._intake.refuse(visit.caller, CANNOT_UNDERSTAND, sentence)
+        content = request.content.getvalue()  # no copy: the buffer itself
+        parcel = Parcel(
+            context_class_uid=str(context.abstract_syntax),
+            transfer_syntax_uid=str(context.transfer_syntax[0]),
+            sop_class_uid=request.sop_class_uid,
+            sop_uid=request.sop_uid,
+            content=content,
+            too_large=request.too_large,
+        )
+        status = self._intake.store(visit.caller, parcel)
+        if status == 0:
+            visit.stored += 1
+            visit.bytes_stored += len(content)
+        else:
+            visit.refused += 1
+        return status
+
+    def released(self, association: ScannerAssociation) -> None:
+        """Pass the hint on that the series of this association may be complete."""
+        self._recorder.released(self._visits[association].caller.association_id)
+
+    def ended(self, association: ScannerAssociation, manner: str) -> None:
+        """Count an association out and log its one line."""
+        with self._left:
+            visit = self._visits.pop(association)
+            self._left.notify_all()
+        self._admission.leave(visit.caller.address)
+        log.info(
+            "association.ended",
+            association=visit.caller.association_id,
+            peer=visit.caller.address,
+            calling_ae=visit.caller.calling_ae,
+            outcome=manner,
+            instances=visit.stored,
+            failed=visit.refused,
+            bytes=visit.bytes_stored,
+            duration_s=round(time.monotonic() - visit.started, 3),
+        )
+
+
+def _acceptable(proposed: list[PresentationContext]) -> list[PresentationContext]:
+    """Return what may be accepted of what a peer proposes: verification, and all that can be kept.
+
+    Made for each association instead of once for all, since private and unknown SOP classes are
+    accepted too, and because a list of every class and syntax takes milliseconds to copy.
+    """
+    offered: dict[str, list[str]] = {}
+    for context in proposed:
+        abstract = str(context.abstract_syntax)
+        if abstract == VERIFICATION or is_storage(abstract):
+            offered.setdefault(abstract, []).extend(str(s) for s in context.transfer_syntax)
+    acceptable = []
+    for abstract, syntaxes in offered.items():
+        if usable := transfer_syntaxes(syntaxes):
+            context = PresentationContext()
+            context.abstract_syntax = abstract
+            context.transfer_syntax = usable
+            acceptable.append(context)
+    return acceptable

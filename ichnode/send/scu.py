@@ -1,0 +1,159 @@
+"""Documents by C-STORE: one association, many objects, each with its own answer.
+
+The stored bytes go as they are. Where a peer takes an SR class but only in Implicit VR, which every
+DICOM archive understands, the same elements are sent in that encoding.
+
+References
+----------
+DICOM PS3.4 B.2.3 (statuses), PS3.7 9.3.1 (C-STORE), C.4 (general statuses).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydicom
+
+from ichnode.domain.work import (
+    Acknowledged,
+    DeliveryItem,
+    DeliveryResult,
+    Reclass,
+    StoredDocument,
+    Undelivered,
+)
+from ichnode.send.association import (
+    EXPLICIT_LE,
+    IMPLICIT_LE,
+    NothingAccepted,
+    Peer,
+    abandon,
+    accepted,
+    associate,
+    is_warning,
+    status_of,
+)
+from ichnode.spool import resolve
+
+MEDIUM, HIGH = 0x0000, 0x0001  # PS3.7 9.3.1.1; pynetdicom's own default is LOW
+SUCCESS, DUPLICATE = 0x0000, 0x0111
+
+SR_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.88.34",  # Comprehensive 3D, what IHE AIR names
+    "1.2.840.10008.5.1.4.1.1.88.33",  # Comprehensive
+    "1.2.840.10008.5.1.4.1.1.88.22",  # Enhanced
+)
+
+Context = tuple[str, str]
+
+_LOST = Undelivered("The connection was lost before the answer, or no answer came in time.")
+
+
+class StoreMechanism:
+    """Delivers documents to one destination.
+
+    Parameters
+    ----------
+    peer : Peer
+        The destination.
+    spool : Path
+        Where the documents are.
+    """
+
+    def __init__(self, peer: Peer, spool: Path) -> None:
+        self._peer, self._spool = peer, spool
+
+    def deliver(self, items: Sequence[DeliveryItem]) -> Iterator[tuple[int, DeliveryResult]]:
+        """Send documents over one association and yield each row's result as it comes.
+
+        After a connection that was lost the rest is not tried: those rows get no result.
+
+        Raises
+        ------
+        PeerFailure
+            When there is no association.
+        """
+        documents = [(item, item.document) for item in items if item.document is not None]
+        try:
+            with associate(self._peer, _offer([document for _, document in documents])) as peer:
+                taken = accepted(peer)
+                for number, (item, document) in enumerate(documents, start=1):
+                    result = self._one(peer, taken, item, document, number)
+                    if result is _LOST:
+                        abandon(peer)
+                    yield item.delivery_id, result
+                    if not peer.is_established:
+                        return
+        except NothingAccepted:
+            for item, _ in documents:
+                yield item.delivery_id, _not_taken()
+
+    def _one(
+        self,
+        association: Any,
+        taken: frozenset[Context],
+        item: DeliveryItem,
+        document: StoredDocument,
+        number: int,
+    ) -> DeliveryResult:
+        """Send one document, unless the peer takes it only as another class, or not at all."""
+        path = resolve(self._spool, document.path)
+        if (document.sop_class_uid, document.transfer_syntax_uid) in taken:
+            what: Any = path  # the bytes as they are
+        elif (document.sop_class_uid, IMPLICIT_LE) in taken:
+            what = pydicom.dcmread(path)
+        else:
+            return _other_class(document, taken)
+        priority = HIGH if item.urgent else MEDIUM
+        try:
+            answer = association.send_c_store(what, msg_id=number % 0x10000, priority=priority)
+        except (OSError, RuntimeError) as error:  # the file is gone; the association just ended
+            return Undelivered(f"It could not be sent: {type(error).__name__}.")
+        return judge(status_of(answer))
+
+
+def _offer(documents: Sequence[StoredDocument]) -> list[Context]:
+    """Return the contexts to offer: with one SR class all three, to learn what the peer takes."""
+    classes = {document.sop_class_uid for document in documents}
+    if classes & set(SR_CLASSES):
+        classes |= set(SR_CLASSES)
+    syntaxes = {document.transfer_syntax_uid for document in documents}
+    return [
+        (sop_class, syntax)
+        for sop_class in sorted(classes, reverse=True)
+        for syntax in sorted(syntaxes | {EXPLICIT_LE, IMPLICIT_LE}, reverse=True)
+    ]
+
+
+def _other_class(document: StoredDocument, taken: frozenset[Context]) -> DeliveryResult:
+    """Ask for the document in the first SR class that the peer takes."""
+    if document.sop_class_uid in SR_CLASSES:
+        classes = {sop_class for sop_class, _ in taken}
+        for sop_class in SR_CLASSES:
+            if sop_class in classes:
+                return Reclass(sop_class)
+    return _not_taken()
+
+
+def _not_taken() -> Undelivered:
+    return Undelivered("The peer does not take this SOP class.", permanent=True)
+
+
+def judge(status: int | None) -> DeliveryResult:
+    """Say what a C-STORE status means for the delivery.
+
+    A Warning is an acknowledgement. So is "duplicate SOP instance": under our deterministic UID the
+    peer can only hold these same bytes. Without an answer nobody knows whether it arrived: the same
+    bytes are sent again later.
+    """
+    if status is None:
+        return _LOST
+    if status == SUCCESS:
+        return Acknowledged()
+    if is_warning(status):
+        return Acknowledged(status, "stored with a warning")
+    if status == DUPLICATE:
+        return Acknowledged(status, "it was there already")
+    return Undelivered(f"The peer refused it with status 0x{status:04X}.", status)

@@ -1,0 +1,283 @@
+"""Reading priority by Unified Procedure Step: the study's scheduled reading task is set to HIGH.
+
+A task that is there is found and changed; one is created only where the destination says so. Only
+SCHEDULED tasks are touched: one that is IN PROGRESS belongs to whoever is reading. Every step may
+be repeated: setting HIGH twice is setting it once, and a created task has one UID per study.
+
+References
+----------
+DICOM PS3.4 annex CC: CC.2.5 (N-CREATE, Table CC.2.5-3), CC.2.6 (N-SET), CC.2.8 (C-FIND).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom import Dataset
+
+from ichnode.domain.clock import Clock, SystemClock
+from ichnode.domain.ids import result_uid
+from ichnode.domain.work import (
+    Acknowledged,
+    DeliveryItem,
+    DeliveryResult,
+    StudyRef,
+    Undelivered,
+)
+from ichnode.send.association import (
+    EXPLICIT_LE,
+    IMPLICIT_LE,
+    NothingAccepted,
+    Peer,
+    abandon,
+    accepted,
+    associate,
+    is_warning,
+    status_of,
+)
+from ichnode.send.reading_task import INTERPRETATION, new_task
+
+PUSH = "1.2.840.10008.5.1.4.34.6.1"  # the class of every instance, whatever was negotiated
+WATCH = "1.2.840.10008.5.1.4.34.6.2"
+PULL = "1.2.840.10008.5.1.4.34.6.3"
+QUERY = "1.2.840.10008.5.1.4.34.6.5"
+
+HIGH = "HIGH"
+SCHEDULED = "SCHEDULED"
+_TAKEN_UP = frozenset(("IN PROGRESS", "COMPLETED"))
+
+_SUCCESS, _DUPLICATE = 0x0000, 0x0111
+_PENDING = frozenset((0xFF00, 0xFF01))
+_MOVED_ON = frozenset((0xC300, 0xC301))  # no longer to be updated; in progress under another's UID
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as the peer described it."""
+
+    uid: str
+    state: str
+    priority: str
+
+
+class _Silent(Exception):
+    """The peer did not answer as it should."""
+
+    def __init__(self, what: str, status: int | None) -> None:
+        answer = "no answer" if status is None else f"status 0x{status:04X}"
+        super().__init__(f"{what}: {answer}.")
+        self.status = status
+
+
+class UpsMechanism:
+    """Raises reading tasks at one destination.
+
+    Parameters
+    ----------
+    peer : Peer
+        The destination.
+    create_if_missing : bool
+        Create a reading task where the study has none.
+    clock : Clock, optional
+        For the start of a created task.
+    """
+
+    def __init__(
+        self, peer: Peer, *, create_if_missing: bool = False, clock: Clock | None = None
+    ) -> None:
+        self._peer, self._create, self._clock = peer, create_if_missing, clock or SystemClock()
+
+    def deliver(self, items: Sequence[DeliveryItem]) -> Iterator[tuple[int, DeliveryResult]]:
+        """Raise the tasks of studies over one association and yield each row's result.
+
+        Raises
+        ------
+        PeerFailure
+            When there is no association.
+        """
+        studies = [(item.delivery_id, item.study) for item in items if item.study is not None]
+        try:
+            with associate(self._peer, _offer(create=self._create)) as association:
+                for delivery_id, study in studies:
+                    result = self._raise(_Tasks(association), study)
+                    if isinstance(result, Undelivered) and result.status is None:
+                        abandon(association)
+                    yield delivery_id, result
+                    if not association.is_established:
+                        return
+        except NothingAccepted:
+            for delivery_id, _ in studies:
+                yield delivery_id, Undelivered("The peer offers no UPS service.", permanent=True)
+
+    def _raise(self, tasks: _Tasks, study: StudyRef) -> DeliveryResult:
+        if not tasks.can_find or not tasks.can_set:
+            return Undelivered("The peer does not let us find and change tasks.", permanent=True)
+        try:
+            scheduled = [task for task in tasks.of(study, SCHEDULED) if task.state == SCHEDULED]
+            if scheduled:
+                return _set_high(tasks, scheduled)
+            return self._missing(tasks, study)
+        except (_Silent, RuntimeError, ValueError) as error:
+            # RuntimeError: the association just ended; ValueError: an answer cannot be decoded.
+            known = isinstance(error, _Silent)
+            return Undelivered(
+                str(error) if known else type(error).__name__,
+                error.status if isinstance(error, _Silent) else None,
+            )
+
+    def _missing(self, tasks: _Tasks, study: StudyRef) -> DeliveryResult:
+        """Decide about a study without a scheduled task, looking once more in every state."""
+        found = tasks.of(study, "")
+        if scheduled := [task for task in found if task.state == SCHEDULED]:
+            return _set_high(tasks, scheduled)  # it came in between
+        if any(task.state in _TAKEN_UP for task in found):
+            return Acknowledged(note="the study is being read, or was read")
+        if not self._create:
+            return Undelivered("The study has no reading task.")
+        if not tasks.can_create:
+            return Undelivered("The peer does not let us create tasks.", permanent=True)
+        return tasks.create(result_uid("ups", study.study_uid), new_task(study, self._clock.now()))
+
+
+class _Tasks:
+    """The tasks of a peer, over an association."""
+
+    def __init__(self, association: Any) -> None:
+        self._association = association
+        classes = {sop_class for sop_class, _ in accepted(association)}
+        self._finds_by = next((c for c in (PULL, QUERY, WATCH) if c in classes), None)
+        self.can_find = self._finds_by is not None
+        self.can_set = PULL in classes
+        self.can_create = PUSH in classes
+
+    def of(self, study: StudyRef, state: str) -> list[Task]:
+        """Find the reading tasks of a study in a state; in any where `state` is empty."""
+        found = self._find(study, _by_study(study, state))
+        if not found and _has_order(study):
+            found = self._find(study, _by_order(study, state))
+        return found
+
+    def _find(self, study: StudyRef, asked: Dataset) -> list[Task]:
+        """Query; what the peer returns beyond what was asked for is left alone."""
+        found = []
+        status: int | None = None
+        for answer, identifier in self._association.send_c_find(asked, self._finds_by):
+            status = status_of(answer)
+            if status in _PENDING and identifier is not None and _is_reading(identifier, study):
+                found.append(_task(identifier))
+        if status != _SUCCESS:
+            raise _Silent("The query for the reading task failed", status)
+        return found
+
+    def set_high(self, task: Task) -> DeliveryResult:
+        """Set the priority of a scheduled task (PS3.4 CC.2.6: no Transaction UID while it is)."""
+        change = Dataset()
+        change.ScheduledProcedureStepPriority = HIGH
+        answer, _ = self._association.send_n_set(change, PUSH, task.uid, meta_uid=PULL)
+        status = status_of(answer)
+        if status is None:
+            raise _Silent("The change of the priority failed", status)
+        if status in _MOVED_ON:
+            return Acknowledged(status, "the task was taken up in between")
+        return _judge(status)
+
+    def create(self, uid: str, task: Dataset) -> DeliveryResult:
+        """Create a task under a UID that is always the same for its study."""
+        answer, _ = self._association.send_n_create(task, PUSH, uid)
+        status = status_of(answer)
+        if status is None:
+            raise _Silent("The creation of the task failed", status)
+        if status == _DUPLICATE:
+            return Acknowledged(status, "the task was there already")
+        return _judge(status)
+
+
+def _set_high(tasks: _Tasks, scheduled: Sequence[Task]) -> DeliveryResult:
+    """Raise every scheduled task that is not yet; the first failure decides."""
+    waiting = [task for task in scheduled if task.priority != HIGH]
+    if not waiting:
+        return Acknowledged(note="it was HIGH already")
+    results = [tasks.set_high(task) for task in waiting]
+    return next((r for r in results if not isinstance(r, Acknowledged)), results[-1])
+
+
+def _judge(status: int) -> DeliveryResult:
+    if status == _SUCCESS or is_warning(status):
+        return Acknowledged(status)
+    return Undelivered(f"The peer refused with status 0x{status:04X}.", status)
+
+
+def _offer(*, create: bool) -> list[tuple[str, str]]:
+    classes = (PULL, QUERY, WATCH, PUSH) if create else (PULL, QUERY, WATCH)
+    return [(sop_class, syntax) for sop_class in classes for syntax in (EXPLICIT_LE, IMPLICIT_LE)]
+
+
+def _query(state: str) -> Dataset:
+    """Return a query for everything that is looked at, to be narrowed."""
+    request, workitem = Dataset(), Dataset()
+    request.AccessionNumber = request.StudyInstanceUID = ""
+    workitem.CodeValue = workitem.CodingSchemeDesignator = workitem.CodeMeaning = ""
+    asked = Dataset()
+    asked.SOPInstanceUID = asked.StudyInstanceUID = asked.PatientID = ""
+    asked.ProcedureStepState = state
+    asked.ScheduledProcedureStepPriority = ""
+    asked.ScheduledWorkitemCodeSequence = [workitem]
+    asked.ReferencedRequestSequence = [request]
+    return asked
+
+
+def _by_study(study: StudyRef, state: str) -> Dataset:
+    asked = _query(state)
+    asked.StudyInstanceUID = study.study_uid
+    return asked
+
+
+def _by_order(study: StudyRef, state: str) -> Dataset:
+    """Ask by accession number; it is only unique together with the patient."""
+    asked = _query(state)
+    if not (study.accession_number + study.patient_id).isascii():
+        asked.SpecificCharacterSet = "ISO_IR 192"
+    asked.PatientID = study.patient_id
+    asked.ReferencedRequestSequence[0].AccessionNumber = study.accession_number
+    return asked
+
+
+def _has_order(study: StudyRef) -> bool:
+    """Say whether the order can be asked for; a value that is too long matches nothing."""
+    return 0 < len(study.accession_number) <= 16 and 0 < len(study.patient_id) <= 64
+
+
+def _is_reading(found: Dataset, study: StudyRef) -> bool:
+    """Say whether an answer is a task to read this very study.
+
+    Archives have been seen to ignore keys that they do not support and to return every task; and a
+    study may have tasks of other kinds, such as post-processing.
+    """
+    kinds = {
+        (str(code.get("CodeValue", "")), str(code.get("CodingSchemeDesignator", "")))
+        for code in found.get("ScheduledWorkitemCodeSequence") or ()
+    }
+    of_dicom = {value for value, scheme in kinds if scheme == "DCM" and value}
+    if of_dicom and INTERPRETATION.value not in of_dicom:
+        return False
+    return _is_of(found, study)
+
+
+def _is_of(found: Dataset, study: StudyRef) -> bool:
+    requests = list(found.get("ReferencedRequestSequence") or ())
+    named = [str(one.get("StudyInstanceUID") or "") for one in (found, *requests)]
+    if any(named):
+        return study.study_uid in named
+    same_patient = str(found.get("PatientID") or "").strip() == study.patient_id.strip()
+    orders = {str(one.get("AccessionNumber") or "").strip() for one in requests} - {""}
+    return bool(same_patient and study.accession_number.strip() in orders)
+
+
+def _task(found: Dataset) -> Task:
+    return Task(
+        uid=str(found.get("SOPInstanceUID") or ""),
+        state=str(found.get("ProcedureStepState") or "").strip().upper(),
+        priority=str(found.get("ScheduledProcedureStepPriority") or "").strip().upper(),
+    )

@@ -1,0 +1,19 @@
+"""${message}
+
+Revision: ${up_revision}, after ${down_revision or "nothing"}.
+Expand, then migrate, then contract: a node of the version before must still run on it.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+${imports if imports else ""}
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "raise NotImplementedError"}

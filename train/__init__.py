@@ -1,0 +1,1 @@
+"""Training: from simulated scans to a bundle that the node runs. Never imported by ichnode."""
