@@ -14,8 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pydicom
-
 from ichnode.domain.work import (
     Acknowledged,
     DeliveryItem,
@@ -35,6 +33,7 @@ from ichnode.send.association import (
     is_warning,
     status_of,
 )
+from ichnode.send.implicit import as_implicit
 from ichnode.spool import resolve
 
 MEDIUM, HIGH = 0x0000, 0x0001  # PS3.7 9.3.1.1; pynetdicom's own default is LOW
@@ -100,18 +99,21 @@ class StoreMechanism:
     ) -> DeliveryResult:
         """Send one document, unless the peer takes it only as another class, or not at all."""
         path = resolve(self._spool, document.path)
-        if (document.sop_class_uid, document.transfer_syntax_uid) in taken:
-            what: Any = path  # the bytes as they are
-        elif (document.sop_class_uid, IMPLICIT_LE) in taken:
-            what = pydicom.dcmread(path)
-        else:
-            return _other_class(document, taken)
         priority = HIGH if item.urgent else MEDIUM
+        number %= 0x10000
         try:
-            answer = association.send_c_store(what, msg_id=number % 0x10000, priority=priority)
-        except (OSError, RuntimeError) as error:  # the file is gone; the association just ended
+            if (document.sop_class_uid, document.transfer_syntax_uid) in taken:
+                return _send(association, path, number, priority)  # the bytes as they are
+            if (document.sop_class_uid, IMPLICIT_LE) in taken:
+                with as_implicit(path) as other:
+                    return _send(association, other, number, priority)
+        except (OSError, RuntimeError, ValueError) as error:  # such as a file that is gone
             return Undelivered(f"It could not be sent: {type(error).__name__}.")
-        return judge(status_of(answer))
+        return _other_class(document, taken)
+
+
+def _send(association: Any, path: Path, number: int, priority: int) -> DeliveryResult:
+    return judge(status_of(association.send_c_store(path, msg_id=number, priority=priority)))
 
 
 def _offer(documents: Sequence[StoredDocument]) -> list[Context]:
