@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ichnode.nets.registry import Registry
 from ichnode.service.assembly import open_worklist
 from ichnode.settings import load_settings
 from ichnode.worklist import schema
@@ -114,6 +115,13 @@ class Node:
         schema.upgrade(self._engine)
         self.worklist: Worklist = open_worklist(self.settings)
         self.processes: list[subprocess.Popen[bytes]] = []
+
+    def use_model(self, bundle: Path) -> str:
+        """Make a bundle the champion of this node and return its UID."""
+        registry = Registry(self.settings.infer.models)
+        model_uid = registry.install(bundle)
+        registry.promote(model_uid)
+        return model_uid
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of ichnode with this node's configuration."""

@@ -66,6 +66,7 @@ class Housekeeping:
         self._scheduler.add_job(
             job,
             "interval",
+            id=job.__name__,
             seconds=interval.total_seconds(),
             next_run_time=datetime.now(UTC),
             misfire_grace_time=None,  # late is better than not at all

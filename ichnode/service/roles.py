@@ -1,7 +1,6 @@
 """What each role of a node is made of, how it starts, and in which order it stops.
 
-Process-global switches of libraries are thrown here and nowhere else. Torch is imported by the
-infer role alone.
+Torch is imported by the infer role alone.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from ichnode.service.loop import StageLoop
 from ichnode.service.stopping import Stopping
 from ichnode.service.supervisor import ROLES, Supervisor
 from ichnode.settings import Settings, load_settings
+from ichnode.spool import make_folder
 from ichnode.worklist.worklist import Worklist
 
 log = structlog.get_logger(__name__)
@@ -57,6 +57,7 @@ def run_role(role: str, config: Path | None) -> int:
         raise ConfigurationError(f"There is no role {role!r}. The roles are {', '.join(ROLES)}.")
     settings = load_settings(config)
     _configure(settings, role)
+    make_folder(settings.node.spool)
     _RUN[role](settings, Stopping().listen())
     log.info("role.stopped", role=role)
     return 0

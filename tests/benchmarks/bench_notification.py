@@ -113,7 +113,7 @@ def main():
     asked.add_argument("--studies", type=int, default=20)
     arguments = asked.parse_args()
     first = DEMONSTRATION_SEEDS.start + 50_000
-    with tempfile.TemporaryDirectory() as name, Orthanc(Path(name) / "orthanc") as orthanc:
+    with tempfile.TemporaryDirectory() as name, Orthanc() as orthanc:
         folder = Path(name)
         node = Node(
             folder,

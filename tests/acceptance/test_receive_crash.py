@@ -1,0 +1,154 @@
+"""Killed at every system call between socket and acknowledgement: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.scanner import RawPeer, ct, store_pdus
+
+ROOT = Path(__file__).parents[2]
+IMAGES = 30
+LIMIT_S = 30
+
+
+@contextmanager
+def receiving(spool: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run a receiver; yield its process and port, and end it in good order."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.receiving", str(spool)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        for line in process.stdout:
+            if line.strip().isdigit():
+                break
+        yield process, int(line)
+        process.terminate()
+        process.wait(LIMIT_S)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def send_until_it_breaks(port: int, numbers: range) -> set[str]:
+    """Send images over one association; return the SOP Instance UIDs that were acknowledged."""
+    acknowledged = set()
+    with RawPeer(port) as peer:
+        peer.associate()
+        for number in numbers:
+            image = ct(number, rows=700)
+            try:
+                peer.say(*store_pdus(image, sop_uid=str(image.SOPInstanceUID)))
+                status = peer.hear_status()
+            except (AssertionError, OSError):  # the receiver is gone
+                break
+            if status == 0:
+                acknowledged.add(str(image.SOPInstanceUID))
+    return acknowledged
+
+
+def recorded(spool: Path) -> dict[str, list[tuple[str, str, int]]]:
+    """Return (digest, path, size) by SOP Instance UID."""
+    connection = sqlite3.connect(spool / "rows.db")
+    rows = connection.execute("SELECT uid, sha256, path, size FROM instance").fetchall()
+    connection.close()
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    for uid, *rest in rows:
+        found.setdefault(uid, []).append(tuple(rest))
+    return found
+
+
+def check_after_restart(spool: Path, acknowledged: set[str]) -> None:
+    """Start again: everything acknowledged is recorded once and whole; a resend completes it."""
+    with receiving(spool):
+        pass
+    found = recorded(spool)
+    assert acknowledged <= set(found)
+    for versions in found.values():
+        assert len(versions) == 1
+        digest, path, size = versions[0]
+        content = (spool / path).read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (digest, size)
+    with receiving(spool) as (_, port):
+        assert len(send_until_it_breaks(port, range(1, IMAGES + 1))) == IMAGES
+    assert len(recorded(spool)) == IMAGES
+    assert all(len(versions) == 1 for versions in recorded(spool).values())
+
+
+@contextmanager
+def killed_at(strace: str, process: subprocess.Popen[str], call: str, when: int) -> Iterator[None]:
+    """Have strace kill the process at the n-th such call of any one of its threads."""
+    tracer = subprocess.Popen(
+        [
+            *(strace, "-f", "-p", str(process.pid), "-e", f"trace={call}"),
+            *("-e", f"inject={call}:signal=KILL:when={when}"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for line in tracer.stderr:
+            if "attached" in line:
+                break
+            if "ptrace" in line:
+                pytest.skip("this machine does not let strace attach")
+        yield
+        tracer.communicate(timeout=LIMIT_S)
+    finally:
+        tracer.kill()
+        tracer.wait()
+        tracer.stderr.close()
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    ("call", "when"),
+    [
+        ("recvfrom", 60),  # in the middle of an object
+        ("pwritev,pwritev2", 3),  # before a record is written
+        ("fdatasync", 1),  # before the first barrier
+        ("fdatasync", 9),
+        ("sendto", 5),  # durable, and before the status is sent
+        ("copy_file_range", 4),  # acknowledged, and before its file is there
+        ("rename", 4),
+        ("syncfs", 1),  # recorded, and before the files are durable
+        ("pwrite64", 1),  # before the journal is told that it may forget
+    ],
+)
+def test_killed_at_a_system_call(
+    tmp_path: Path, require_program: object, call: str, when: int
+) -> None:
+    """Whatever was acknowledged before the kill is there after the restart, whole and once."""
+    strace = require_program("strace")
+    with receiving(tmp_path) as (process, port), killed_at(strace, process, call, when):
+        acknowledged = send_until_it_breaks(port, range(1, IMAGES + 1))
+        process.wait(LIMIT_S)
+        assert process.returncode == -signal.SIGKILL
+    check_after_restart(tmp_path, acknowledged)
+
+
+@pytest.mark.parametrize("after", [0, 7, 23])
+def test_killed_between_images(tmp_path: Path, after: int) -> None:
+    """The same with a kill -9 from outside, again and again on one spool."""
+    acknowledged: set[str] = set()
+    for _ in range(2):
+        with receiving(tmp_path) as (process, port):
+            acknowledged |= send_until_it_breaks(port, range(1, after + 1))
+            os.kill(process.pid, signal.SIGKILL)
+    assert len(acknowledged) == after
+    check_after_restart(tmp_path, acknowledged)

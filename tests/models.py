@@ -1,0 +1,83 @@
+"""Bundles that nobody trained, for tests: their answer is set by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from ichnode.domain.findings import LABELS
+from ichnode.nets.architectures import build
+from ichnode.nets.bundle import write_bundle
+from ichnode.nets.calibration import NOT_ASKED
+from ichnode.nets.manifest import (
+    Calibration,
+    Manifest,
+    NetworkSpec,
+    PreprocessSpec,
+    Provenance,
+    SelfTest,
+    Thresholds,
+)
+from ichnode.nets.selftest import self_test_input
+
+SIX = (1.0,) * 6
+SPEC = PreprocessSpec(size_px=64, windows_hu=((0.0, 80.0),), context_slices=1)
+
+
+def write_model(
+    folder: Path, *, logit: float, version: str = "1", spec: PreprocessSpec = SPEC, off: float = 0.0
+) -> Manifest:
+    """Write a joint bundle whose logits are about `logit` for everything.
+
+    The last layer's weights are tiny and its bias is `logit`, so that images still make a small,
+    repeatable difference. `off` makes the stated self-test wrong by so much.
+    """
+    torch.manual_seed(11)
+    network = build("resnet18", spec.channels, len(LABELS)).eval()
+    with torch.no_grad():
+        network.head.weight.mul_(0.05)
+        network.head.bias.fill_(logit)
+    state = {k: v.half().float() for k, v in network.state_dict().items() if v.is_floating_point()}
+    network.load_state_dict(state, strict=False)
+    with torch.inference_mode():
+        expected = network(self_test_input(spec)).double() + off
+    manifest = Manifest(
+        format=1,
+        name="untrained",
+        version=version,
+        labels=LABELS,
+        networks=(NetworkSpec("joint", "resnet18", LABELS, "joint.safetensors", ""),),
+        preprocess=spec,
+        calibration=Calibration(SIX, (0.0,) * 6, SIX, (0.0,) * 6, "adjacent_mean", "not at all"),
+        thresholds=Thresholds((0.9,) * 6, 0.6, "by hand"),
+        provenance=Provenance("nothing", "Apache-2.0", "0", "{}", "2026-01-01"),
+        self_test=SelfTest("discs-1", tuple(map(tuple, expected.tolist())), 0.01, 0.2),
+    )
+    return write_bundle(folder, manifest, {"joint": network.state_dict()})
+
+
+def write_pair(folder: Path, *, hemorrhage_logit: float, subtype_logit: float) -> Manifest:
+    """Write a pair of networks: one for "any", one for the kinds where there is any."""
+    joint = write_model(folder, logit=0.0)
+    states = {}
+    for role, count, logit in (("hemorrhage", 1, hemorrhage_logit), ("subtypes", 5, subtype_logit)):
+        torch.manual_seed(12)
+        network = build("resnet18", SPEC.channels, count)
+        with torch.no_grad():
+            network.head.weight.zero_()
+            network.head.bias.fill_(logit)
+        states[role] = network.state_dict()
+    (folder / "joint.safetensors").unlink()
+    kinds = subtype_logit if hemorrhage_logit > 0 else NOT_ASKED
+    expected = ((hemorrhage_logit, *(kinds,) * 5),) * 8
+    pair = dataclasses.replace(
+        joint,
+        networks=(
+            NetworkSpec("hemorrhage", "resnet18", LABELS[:1], "hemorrhage.safetensors", ""),
+            NetworkSpec("subtypes", "resnet18", LABELS[1:], "subtypes.safetensors", ""),
+        ),
+        self_test=SelfTest("discs-1", expected, 0.01, 0.2),
+    )
+    return write_bundle(folder, pair, states)
