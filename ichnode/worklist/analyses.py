@@ -121,7 +121,7 @@ class AnalysisQueue:
         with self._database.writing() as transaction:
             session = transaction.session
             owner = select(t.Series.study_id).where(t.Series.id == work.lease.row_id)
-            study = session.get(t.Study, session.scalar(owner), with_for_update=True)
+            study = session.get(t.Study, session.scalar(owner), with_for_update={"key_share": True})
             series = leases.held(transaction, t.Series, work.lease)
             if study is None or series is None:
                 return False

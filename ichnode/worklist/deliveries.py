@@ -142,7 +142,7 @@ class Outbox:
                     select(t.Delivery)
                     .where(t.Delivery.lease_token == work.lease.token)
                     .order_by(t.Delivery.id)
-                    .with_for_update()
+                    .with_for_update(key_share=True)
                 )
             )
             for row in rows:
@@ -206,7 +206,7 @@ class Outbox:
         """
         session = transaction.session
         # Two destinations may ask for the same class at once: the one that was built decides.
-        session.get_one(t.Document, row.document_id, with_for_update=True)
+        session.get_one(t.Document, row.document_id, with_for_update={"key_share": True})
         document = self._of_class(transaction, row, sop_class_uid)
         if document is None:
             analysis = session.get_one(t.Analysis, row.analysis_id)
@@ -241,7 +241,7 @@ class Outbox:
                 t.Document.kind == row.kind,
                 t.Document.sop_class_uid == sop_class_uid,
             )
-            .with_for_update()
+            .with_for_update(key_share=True)
             .execution_options(populate_existing=True)
         )
 

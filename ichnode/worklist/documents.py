@@ -151,7 +151,7 @@ def _waiting(transaction: Transaction, document: t.Document) -> list[t.Delivery]
             select(t.Delivery)
             .where(t.Delivery.document_id == document.id, t.Delivery.state == Delivery.WAITING)
             .order_by(t.Delivery.id)
-            .with_for_update()
+            .with_for_update(key_share=True)
         )
     )
 

@@ -47,7 +47,7 @@ def claim(
         .where(*conditions, is_free(table, transaction))
         .order_by(*order)
         .limit(limit)
-        .with_for_update(skip_locked=True, of=table)
+        .with_for_update(skip_locked=True, of=table, key_share=True)
         .cte("pick")
     )
     taken = (
@@ -113,6 +113,6 @@ def held(transaction: Transaction, table: type[Row], lease: Lease) -> Row | None
     return transaction.session.scalar(
         select(table)
         .where(table.id == lease.row_id, table.lease_token == lease.token)
-        .with_for_update()
+        .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )

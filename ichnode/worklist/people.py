@@ -64,11 +64,15 @@ class People:
         with self._database.writing() as transaction:
             session = transaction.session
             owner = select(t.Series.study_id).where(t.Series.series_uid == series_uid)
-            study = session.get(t.Study, session.scalar(owner) or 0, with_for_update=True)
+            study = session.get(
+                t.Study, session.scalar(owner) or 0, with_for_update={"key_share": True}
+            )
             if study is None:
                 return 0
             series = session.scalars(
-                select(t.Series).where(t.Series.series_uid == series_uid).with_for_update()
+                select(t.Series)
+                .where(t.Series.series_uid == series_uid)
+                .with_for_update(key_share=True)
             ).one()
             series.drop_lease()
             series.analysis = advance(ANALYSIS, series.analysis, AnalysisEvent.REQUEUED)
@@ -94,7 +98,7 @@ class People:
                 select(t.Document)
                 .where(t.Document.series_id == series_id, t.Document.state == Document.FAILED)
                 .order_by(t.Document.id)
-                .with_for_update()
+                .with_for_update(key_share=True)
             )
         )
         for document in failed:
@@ -114,7 +118,9 @@ class People:
         with self._database.writing() as transaction:
             session = transaction.session
             study = session.scalar(
-                select(t.Study).where(t.Study.study_uid == study_uid).with_for_update()
+                select(t.Study)
+                .where(t.Study.study_uid == study_uid)
+                .with_for_update(key_share=True)
             )
             if study is None or (study.band, VerdictEvent.LOWERED) not in VERDICT:
                 return False
@@ -122,7 +128,7 @@ class People:
                 select(t.Series)
                 .where(t.Series.study_id == study.id, t.Series.analysis_id.is_not(None))
                 .order_by(t.Series.id)
-                .with_for_update()
+                .with_for_update(key_share=True)
             ):
                 series.dismissed_analysis_id = series.analysis_id
             band: Band = advance(VERDICT, study.band, VerdictEvent.LOWERED)
@@ -191,7 +197,7 @@ class People:
                     t.Delivery.created_at >= transaction.now - release_within,
                 )
                 .order_by(t.Delivery.id)
-                .with_for_update()
+                .with_for_update(key_share=True)
             )
             released = [one for one in withheld if covers(commission, one.calling_ae)]
             for one in released:
@@ -257,12 +263,14 @@ def _requeue_deliveries(transaction: Transaction, *conditions: Any) -> int:
     )
     # In the order in which everybody takes them: documents, then deliveries.
     for document_id in sorted({one.document_id for one in failed if one.document_id is not None}):
-        document = transaction.session.get_one(t.Document, document_id, with_for_update=True)
+        document = transaction.session.get_one(
+            t.Document, document_id, with_for_update={"key_share": True}
+        )
         if document.state is Document.FAILED:
             _requeue_document(transaction, document)
     requeued = 0
     for one in failed:
-        transaction.session.refresh(one, with_for_update=True)
+        transaction.session.refresh(one, with_for_update={"key_share": True})
         if one.state is Delivery.FAILED:
             one.state = advance(DELIVERY, one.state, DeliveryEvent.REQUEUED)
             one.attempts, one.due_at = 0, transaction.now

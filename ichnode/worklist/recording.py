@@ -107,7 +107,7 @@ class Recording:
                     t.Series.instance_count > t.Series.generation_count,
                 )
                 .order_by(t.Series.id)
-                .with_for_update()
+                .with_for_update(key_share=True)
             )
             for series in found:
                 rank = transaction.session.get_one(t.Study, series.study_id).ordered_rank
@@ -170,7 +170,7 @@ class _Batch:
         """
         if series.study_id not in studies:
             studies[series.study_id] = self._session.get_one(
-                t.Study, series.study_id, with_for_update=True
+                t.Study, series.study_id, with_for_update={"key_share": True}
             )
         return studies[series.study_id]
 
@@ -212,7 +212,10 @@ class _Batch:
 
     def _locked(self, table: Any, key: Any, uids: Iterable[str]) -> dict[str, Any]:
         rows = self._session.scalars(
-            select(table).where(key.in_(list(uids))).order_by(table.id).with_for_update()
+            select(table)
+            .where(key.in_(list(uids)))
+            .order_by(table.id)
+            .with_for_update(key_share=True)
         )
         return {getattr(row, key.key): row for row in rows}
 
@@ -353,5 +356,6 @@ class _Batch:
             .values(purged_at=None, path=arrival.path, association_id=arrival.association_id)
             .execution_options(synchronize_session=False)
         )
-        series = session.get_one(t.Series, there.series_id, with_for_update=True)
+        series = session.get_one(t.Series, there.series_id, with_for_update={"key_share": True})
         series.stored_bytes += arrival.size_bytes
+        session.get_one(t.Study, series.study_id).purged_at = None  # so that it is purged again

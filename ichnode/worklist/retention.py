@@ -110,7 +110,10 @@ class Retention:
         )
         return list(
             transaction.session.scalars(
-                select(t.Study).where(t.Study.id.in_(owners)).order_by(t.Study.id).with_for_update()
+                select(t.Study)
+                .where(t.Study.id.in_(owners))
+                .order_by(t.Study.id)
+                .with_for_update(key_share=True)
             )
         )
 

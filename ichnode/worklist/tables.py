@@ -1,7 +1,9 @@
 """The tables, with the invariants as constraints: the database refuses a bad state, not Python.
 
 Everybody who locks rows of several tables takes them in the order study, series, document,
-delivery, and within a table by key, so that nobody waits in a circle.
+delivery, and within a table by key, so that nobody waits in a circle. They lock
+``FOR NO KEY UPDATE`` (``key_share``): PostgreSQL checks a foreign key by a lock that a plain
+``FOR UPDATE`` would keep waiting, in whatever order (measured: deadlocks between claim and record).
 """
 
 from __future__ import annotations
