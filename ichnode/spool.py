@@ -3,7 +3,7 @@
 Layout below the spool folder (one shared file system for all hosts of a node)::
 
     incoming/<host-id>/      the journal of one receiver; it alone replays it
-    instances/ab/cd/<sha256>.dcm
+    instances/ab/<sha256>.dcm
     documents/ab/<sha256>.dcm
 
 Paths that are kept in the database are relative to the spool folder, with forward slashes.
@@ -22,7 +22,7 @@ from ichnode.domain.errors import OutOfSpace
 
 def instance_path(sha256: str) -> str:
     """Return where an instance with this digest is kept, relative to the spool."""
-    return f"instances/{sha256[:2]}/{sha256[2:4]}/{sha256}.dcm"
+    return f"instances/{sha256[:2]}/{sha256}.dcm"
 
 
 def document_path(sha256: str) -> str:

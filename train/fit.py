@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 _EARLY_CHANNELS = 256
 _CHECKPOINT = "checkpoint.pt"
 _SAVE_EVERY_S = 60.0
+_WATCHED = 20  # tuning heads that are looked at after every epoch
 _PLACE_SCALE = 10.0  # few places have blood, so the mean over all of them is small
 
 
@@ -168,24 +169,26 @@ def _loss(logits: Tensor, places: Tensor, truth: Tensor, kinds: Tensor, recipe: 
 
 
 def evaluate(network: ResNet, heads: Sequence[Head], spec: PreprocessSpec) -> float:
-    """Return the AUROC of "any" over the slices of some heads."""
-    scores = [logits[:, 0] for logits in predict(network, heads, spec)]
+    """Return the AUROC of "any" over the slices of some heads: how the run is going."""
+    heads = heads[:_WATCHED]
+    scores = [logits[:, 0] for logits in predict(network, heads, spec, reduced=True)]
     truth = [head.labels[:, 0] for head in heads]
     return auroc(np.concatenate(scores), np.concatenate(truth))
 
 
 def predict(
-    network: ResNet, heads: Sequence[Head], spec: PreprocessSpec
+    network: ResNet, heads: Sequence[Head], spec: PreprocessSpec, *, reduced: bool = False
 ) -> list[npt.NDArray[np.float64]]:
-    """Return the logits (slice, label) of each head, at full precision."""
+    """Return the logits (slice, label) of each head, at full precision unless told otherwise."""
     network.eval()
     results = []
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=reduced):
         for head in heads:
             images = channels(
                 torch.from_numpy(np.array(head.hu)), neighbours(head.positions_mm, spec), spec
             )
-            results.append(network(images).double().numpy())
+            ready = images.contiguous(memory_format=torch.channels_last)
+            results.append(network(ready).double().numpy())
     return results
 
 
@@ -253,8 +256,9 @@ def _resume(recipe: Recipe, spec: PreprocessSpec, out: Path) -> Run:
 def _restore(run: Run, recipe: Recipe, checkpoint: Path) -> None:
     content = torch.load(checkpoint, weights_only=True)
     kept = Recipe(**json.loads(content["recipe"]))
-    # More time or more epochs may be given to a run; anything else makes it another run.
-    if dataclasses.replace(kept, minutes=recipe.minutes, epochs=recipe.epochs) != recipe:
+    # A run may be given more time, and be measured on more; anything else makes it another run.
+    free = ("minutes", "epochs", "tune_heads", "holdout_heads")
+    if dataclasses.replace(kept, **{name: getattr(recipe, name) for name in free}) != recipe:
         raise ValueError(f"{checkpoint.parent} holds a run of another recipe; choose another")
     run.learner.load_state_dict(content["learner"])
     run.averaged.load_state_dict(content["averaged"])

@@ -39,7 +39,10 @@ def auroc_interval(
         scores = np.concatenate([groups[one][0] for one in drawn])
         truth = np.concatenate([groups[one][1] for one in drawn])
         areas.append(auroc(scores, truth))
-    low, high = np.nanpercentile(areas, [2.5, 97.5])
+    seen = [area for area in areas if not math.isnan(area)]
+    if not seen:
+        return math.nan, math.nan
+    low, high = np.percentile(seen, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -79,16 +79,22 @@ def make_heads(folder: Path, seeds: Iterable[int], spec: PreprocessSpec, workers
     missing = [seed for seed in seeds if not _truth_file(folder, seed).exists()]
     if not missing:
         return
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+    count = workers or os.cpu_count()
+    with ProcessPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         made = [pool.submit(make_head, folder, seed, spec) for seed in missing]
         for done in track(as_completed(made), "Simulating heads", total=len(made)):
             done.result()
 
 
-def make_head(folder: Path, seed: int, spec: PreprocessSpec) -> None:
-    """Simulate one head and keep it; the file of truths comes last and says that all is there."""
-    torch.set_num_threads(1)
-    head = simulate_head(seed, size_px=_SIZES_PX[seed % len(_SIZES_PX)])
+def make_head(folder: Path, seed: int, spec: PreprocessSpec, size_px: int | None = None) -> None:
+    """Simulate one head and keep it; the file of truths comes last and says that all is there.
+
+    Parameters
+    ----------
+    size_px : int, optional
+        Rows and columns of the simulated scan; by default taken in turn by the seed.
+    """
+    head = simulate_head(seed, size_px=size_px or _SIZES_PX[seed % len(_SIZES_PX)])
     positions_mm = [head.spacing_mm[0] * index for index in range(len(head.hu))]
     hu = torch.from_numpy(head.hu)
     stack = standardise(hu, head.spacing_mm, positions_mm, spec)

@@ -57,6 +57,8 @@ class Predictor:
         The model.
     makers : sequence of EngineMaker, optional
         The engines to try, the best first; by default what the machine has.
+    batch : int
+        Slices at a time.
 
     Raises
     ------
@@ -64,10 +66,16 @@ class Predictor:
         When the model fails its self-test on every engine.
     """
 
-    def __init__(self, bundle: Bundle, makers: Sequence[EngineMaker] | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        makers: Sequence[EngineMaker] | None = None,
+        *,
+        batch: int = LARGEST_BATCH,
+    ) -> None:
         self.bundle = bundle
         self._makers = list(engine_makers("auto") if makers is None else makers)
-        self._batch = LARGEST_BATCH
+        self._largest = self._batch = batch
         self._engine = self._next_engine()
 
     @property
@@ -120,7 +128,7 @@ class Predictor:
         else:
             log.error("device.out_of_memory", device=self.device)
             self._engine = self._next_engine()
-            self._batch = LARGEST_BATCH
+            self._batch = self._largest
 
     @torch.inference_mode()
     def _logits(self, volume: CtVolume) -> tuple[Floats, tuple[tuple[int, int], ...]]:

@@ -34,7 +34,7 @@ class StoreRequest:
     sop_class_uid, sop_uid : str
         As the command says, padding removed; empty where it says nothing.
     content : BytesIO
-        What came with it, see `transport.Assembly`.
+        What came with it, see `assembly.Assembly`.
     """
 
     message_id: int

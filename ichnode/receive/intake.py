@@ -6,19 +6,21 @@ decoding pixels; then the journal makes it durable; then, and only then, the sta
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from ichnode.domain.clock import Clock
-from ichnode.domain.errors import BadInstance, OutOfSpace
+from ichnode.domain.errors import BadInstance, ConfigurationError, OutOfSpace
 from ichnode.domain.ids import is_uid
 from ichnode.domain.series import Arrival, Header, Refusal
 from ichnode.imaging.header import read_header
 from ichnode.receive.journal import Journal
 from ichnode.receive.layout import Facts
 from ichnode.receive.recorder import Recorder
+from ichnode.receive.segment import Place
 from ichnode.settings import ReceiveSettings
 from ichnode.spool import free_bytes, instance_path
 
@@ -100,7 +102,7 @@ class Intake:
             to record it, and never otherwise.
         """
         try:
-            self.check_room()
+            self.check_room(len(parcel.content))
             header = self._check(parcel)
             self._keep(caller, parcel, header)
         except BadInstance as error:
@@ -113,7 +115,12 @@ class Intake:
             return self.refuse(caller, _status(error), sentence, parcel.sop_class_uid)
         return SUCCESS
 
-    def check_room(self) -> None:
+    def room_bytes(self) -> int:
+        """Return what may be used: free, not reserved, and not owed to the backlog's files."""
+        free = free_bytes(self._spool) - self._recorder.backlog_bytes
+        return free - self._settings.reserve_bytes
+
+    def check_room(self, size_bytes: int = 0) -> None:
         """Pass when one more instance can be kept and its file written.
 
         Raises
@@ -123,8 +130,7 @@ class Intake:
         """
         if self._recorder.backlog >= self._settings.max_backlog:
             raise OutOfSpace("Too many instances wait to be recorded.")
-        free = free_bytes(self._spool) - self._recorder.backlog_bytes
-        if free < self._settings.reserve_bytes:
+        if self.room_bytes() < size_bytes:
             raise OutOfSpace("The disk has no more room than the reserve.")
 
     def refuse(self, caller: Caller, status: int, sentence: str, sop_class_uid: str = "") -> int:
@@ -146,22 +152,37 @@ class Intake:
 
     def recover(self) -> int:
         """Take over what an earlier process made durable and did not record; return how many."""
+        return sum(self._take_over(place, facts) for place, facts in self._journal.replay())
+
+    def adopt(self, folder: Path) -> int:
+        """Move what another journal still holds into ours, durably; return how many.
+
+        A journal that is in use is left alone.
+        """
+        try:
+            orphan = Journal(folder, spares=0)
+        except ConfigurationError:
+            return 0
         count = 0
-        for place, facts in self._journal.replay():
-            count += 1
-            try:
-                header = read_header(place.read())
-            except BadInstance as error:
-                log.error("replay.unreadable", path=instance_path(place.sha256))
-                caller = Caller(
-                    facts.association_id, facts.calling_ae, facts.called_ae, facts.peer_address
-                )
-                self.refuse(caller, error.status, str(error))
-                continue
-            self._recorder.stored(
-                _arrival(header, facts, place.sha256, place.body_bytes), place, again=True
-            )
+        with closing(orphan):
+            for place, facts in orphan.replay():
+                count += self._take_over(self._journal.append(facts, place.read()), facts)
+                orphan.settle([place])
         return count
+
+    def _take_over(self, place: Place, facts: Facts) -> bool:
+        try:
+            header = read_header(place.read())
+        except BadInstance as error:
+            # It was readable when it was acknowledged. It stays in the journal, and is complained
+            # about at each start, until a version of ichnode can read it again.
+            log.error("replay.unreadable", path=instance_path(place.sha256))
+            names = facts.association_id, facts.calling_ae, facts.called_ae, facts.peer_address
+            self.refuse(Caller(*names), error.status, str(error))
+            return False
+        arrival = _arrival(header, facts, place.sha256, place.body_bytes)
+        self._recorder.stored(arrival, place, again=True)
+        return True
 
     def _check(self, parcel: Parcel) -> Header:
         if parcel.too_large:

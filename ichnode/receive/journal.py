@@ -16,7 +16,7 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +46,8 @@ class Journal:
         The size of a segment; a larger object gets a segment of its own.
     spares : int
         Empty segments that `tend` keeps ready.
+    room : callable, optional
+        Returns the bytes by which the journal may grow now.
 
     Raises
     ------
@@ -56,11 +58,16 @@ class Journal:
     """
 
     def __init__(
-        self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, spares: int = SPARES
+        self,
+        folder: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        spares: int = SPARES,
+        room: Callable[[], int] | None = None,
     ) -> None:
         self._folder = folder
         self._segment_bytes = layout.pages(segment_bytes)
-        self._spares = spares
+        self._spares, self._room = spares, room
         self._changed = threading.Condition()
         self._syncing = False
         self._open: dict[int, Segment] = {}  # sequence numbers that are not settled, in order
@@ -173,6 +180,8 @@ class Journal:
         return fresh
 
     def _create(self, size: int, *, single: bool = False) -> Segment:
+        if self._room is not None and self._room() < size:
+            raise OutOfSpace("The disk has no room for more of the journal.")
         self._names += 1
         return Segment.create(self._folder / f"{self._names:08d}.seg", size, single=single)
 
@@ -272,11 +281,19 @@ class Journal:
             with self._changed:
                 if len(self._free) >= wanted:
                     return
+                if self._room is not None and self._room() < self._segment_bytes:
+                    return
                 self._names += 1
                 path = self._folder / f"{self._names:08d}.seg"
             fresh = Segment.create(path, self._segment_bytes)
             with self._changed:
                 self._free.append(fresh)
+
+    def shed(self) -> None:
+        """Give the room of spare segments back: what is acknowledged already needs it more."""
+        with self._changed:
+            while self._free:
+                self._free.pop().remove()
 
     def close(self) -> None:
         """Let go of the files; what is not settled will be replayed."""

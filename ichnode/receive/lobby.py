@@ -133,7 +133,7 @@ class Lobby:
         if len(self._guests) >= SEATS:
             self._make_room()
         connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # see transport
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # see provider
         guest = _Guest(connection, address[0], time.monotonic() + self._handshake_s)
         self._guests[connection] = guest
         self._selector.register(connection, selectors.EVENT_READ, guest)

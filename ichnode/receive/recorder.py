@@ -28,7 +28,7 @@ from ichnode.domain.retry import RetryPolicy
 from ichnode.domain.series import Arrival, Refusal
 from ichnode.receive.journal import Journal
 from ichnode.receive.segment import Place
-from ichnode.spool import is_full, make_folder, resolve
+from ichnode.spool import is_full, make_folder
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +42,7 @@ KEEP_BYTES = 48 << 20
 REFUSALS_KEPT = 1000
 _RETRY = RetryPolicy(first=timedelta(seconds=0.1), longest=timedelta(seconds=5))
 _TRIES_OF_ONE = 3  # of an instance that the worklist rejects though it answers
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -173,7 +174,6 @@ class Recorder:
                     self._changed.wait()
                 self._changed.wait_for(self._is_urgent, timeout=paced_at - time.monotonic())
                 batch = list(islice(self._items, BATCH))
-                self._urgent = max(self._urgent - BATCH, 0)
             paced_at = time.monotonic() + PACE_S
             if not self._pass_on(batch):
                 return
@@ -181,6 +181,7 @@ class Recorder:
                 for item in batch:
                     self._items.popleft()
                     self._count_out(item)
+                self._urgent = max(self._urgent - len(batch), 0)
                 self._changed.notify_all()
 
     def _count_out(self, item: Item) -> None:
@@ -262,6 +263,8 @@ class Recorder:
                 step()
             except Transient as error:
                 failures += 1
+                if isinstance(error, OutOfSpace):
+                    self._journal.shed()
                 log.warning("recording.delayed", error=type(error).__name__, backlog=self._backlog)
                 if self._stopping.wait(_wait_s(failures)):
                     return False
@@ -280,13 +283,17 @@ class Recorder:
             raise Transient("An instance file could not be written.") from error
 
     def _write(self, instance: Stored) -> None:
-        path = resolve(self._spool, instance.arrival.path)
-        with contextlib.suppress(FileNotFoundError):
-            if not instance.again and path.stat().st_size == instance.place.body_bytes:
-                return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self._spool / instance.arrival.path
+        if not instance.again:
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_size == instance.place.body_bytes:
+                    return
         aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        try:
+            descriptor = os.open(aside, _NEW_FILE, 0o640)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(aside, _NEW_FILE, 0o640)
         try:
             instance.place.copy_to(descriptor)
         except OSError:

@@ -21,7 +21,6 @@ from pynetdicom.presentation import PresentationContext
 
 from ichnode.domain.clock import Clock, SystemClock
 from ichnode.domain.errors import ConfigurationError, PeerFailure
-from ichnode.receive import transport
 from ichnode.receive.admission import (
     VERIFICATION,
     Admission,
@@ -35,8 +34,9 @@ from ichnode.receive.intake import CANNOT_UNDERSTAND, Caller, Intake, Parcel
 from ichnode.receive.journal import SEGMENT_BYTES, Journal
 from ichnode.receive.lobby import Lobby
 from ichnode.receive.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ichnode.receive.provider import MAX_PDU_BYTES
 from ichnode.receive.recorder import Recorder, Recording
-from ichnode.receive.transport import ScannerAssociation
+from ichnode.receive.transport import LINGER_S, ScannerAssociation
 from ichnode.settings import NodeSettings, ReceiveSettings
 
 log = structlog.get_logger(__name__)
@@ -128,13 +128,20 @@ class Receiver:
     ) -> None:
         self._settings = settings
         self._shared = listener is not None
-        name = f"{node.host_id}-{number}" if number else node.host_id
-        self._journal = Journal(node.spool / "incoming" / name, segment_bytes=segment_bytes)
+        # A dot cannot be in a host_id: no host can be mistaken for a process of another.
+        name = f"{node.host_id}.{number}" if number else node.host_id
+        self._incoming, self._host_id, self._number = node.spool / "incoming", node.host_id, number
+        self._journal = Journal(
+            self._incoming / name,
+            segment_bytes=segment_bytes,
+            room=lambda: self._intake.room_bytes(),
+        )
         try:
             self._listener = listener or open_listener(settings)
         except ConfigurationError:
             self._journal.close()
             raise
+        self._port = int(self._listener.getsockname()[1])
         self._recorder = Recorder(node.spool, self._journal, recording)
         self._intake = Intake(
             node.spool, settings, self._journal, self._recorder, clock or SystemClock()
@@ -142,7 +149,7 @@ class Receiver:
         self._admission = Admission(settings, self._intake.check_room)
         self.max_instance_bytes = settings.max_instance_bytes
         self._entity = ApplicationEntity(settings.ae_title)
-        self._entity.maximum_pdu_size = transport.MAX_PDU_BYTES
+        self._entity.maximum_pdu_size = MAX_PDU_BYTES
         self._entity.maximum_associations = 1 << 20  # Admission counts, see there
         self._entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self._entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -161,7 +168,7 @@ class Receiver:
     @property
     def port(self) -> int:
         """The port that is listened on."""
-        return int(self._listener.getsockname()[1])
+        return self._port
 
     @property
     def is_alive(self) -> bool:
@@ -181,10 +188,9 @@ class Receiver:
         PeerFailure
             When no C-ECHO was answered.
         """
-        replayed = self._intake.recover()
+        replayed = self._intake.recover() + self._adopt()
         self._journal.tend()
         self._recorder.start()
-        self._port = self.port
         self._lobby.start()
         try:
             self._echo()
@@ -220,11 +226,21 @@ class Receiver:
             log.warning("associations.aborted", count=len(stragglers))
             for association in stragglers:
                 association.hurry()
-            self._await_empty(transport.LINGER_S)
+            self._await_empty(LINGER_S)
         flushed = self._recorder.stop(FLUSH_S)
         self._journal.close()
         log.info("receiver.stopped", backlog=self._recorder.backlog)
         return everybody_left and flushed
+
+    def _adopt(self) -> int:
+        """Take over the journals of processes that are no more, after receive.processes shrank."""
+        adopted = 0
+        if self._number == 0:
+            for folder in sorted(self._incoming.glob(f"{self._host_id}.*")):
+                number = folder.name.removeprefix(f"{self._host_id}.")
+                if number.isdigit() and int(number) >= self._settings.processes:
+                    adopted += self._intake.adopt(folder)
+        return adopted
 
     def _await_empty(self, deadline_s: float) -> bool:
         with self._left:

@@ -363,9 +363,8 @@ def main() -> None:
 
 def show(rates: dict[tuple[str, int], list[tuple[float, float]]], peers: list[str]) -> None:
     reference = "Orthanc, storage synced"
-    print(
-        f"{'images/s':26}" + f"{'1 assoc.':>10}{'ratio':>7}{'CPU ms':>8}{'4 assoc.':>10}" + "  ..."
-    )
+    columns = "".join(f"{f'{ways} assoc.':>10}{'ratio':>7}{'CPU ms':>8}" for ways in (1, 4))
+    print(f"{'images/s':26}{columns}")
     for peer in peers:
         cells = ""
         for ways in (1, 4):

@@ -22,18 +22,18 @@ from train.fit import as_channels, predict
 from train.recipe import Recipe
 from train.simulated import as_slices, make_head, open_heads
 
-SEED = 4  # a training seed that is made at 256 px
+SEED, SIZE_PX = 4, 128
 
 
 @pytest.fixture(scope="module")
 def head() -> SimulatedHead:
-    return simulate_head(SEED, size_px=256)
+    return simulate_head(SEED, size_px=SIZE_PX)
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("heads")
-    make_head(folder, SEED, Recipe().preprocess())
+    make_head(folder, SEED, Recipe().preprocess(), SIZE_PX)
     return folder
 
 

@@ -39,5 +39,5 @@ def test_a_stored_path_cannot_leave_the_spool(tmp_path, path):
 
 def test_paths_are_spread_over_folders():
     """Names come from the content, so that a zombie cannot overwrite anything."""
-    assert spool.instance_path("abcdef") == "instances/ab/cd/abcdef.dcm"
+    assert spool.instance_path("abcdef") == "instances/ab/abcdef.dcm"
     assert spool.document_path("abcdef") == "documents/ab/abcdef.dcm"

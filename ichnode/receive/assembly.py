@@ -1,0 +1,101 @@
+"""Messages put together from their fragments, the objects among them as whole files.
+
+Part of what the receiver changes in pynetdicom; `ichnode.receive.transport` says why.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.dimse_primitives import C_CANCEL, C_STORE
+from pynetdicom.pdu_primitives import P_DATA
+
+from ichnode.receive.commands import StoreRequest, read_store_request
+from ichnode.receive.part10 import file_head
+from ichnode.receive.provider import UNKNOWN
+
+log = structlog.get_logger(__name__)
+
+_COMMAND_LIMIT_BYTES = 1 << 16
+_IS_COMMAND, _IS_LAST = 0x01, 0x02  # of a message control header (PS3.8 E.2)
+
+
+class Assembly(DIMSEServiceProvider):  # type: ignore[misc]
+    """Puts messages together; an object that is too large is read to its end but not kept.
+
+    The data set of a C-STORE request is written behind the head of its future file, so that the
+    file is complete, in one piece of memory, with the last fragment. All other messages are left
+    to pynetdicom.
+    """
+
+    def __init__(self, association: Association, max_instance_bytes: int) -> None:
+        super().__init__(association)
+        self._max_instance_bytes = max_instance_bytes
+        self._command = bytearray()
+        self._store: StoreRequest | None = None
+        self._other: DIMSEMessage | None = None
+
+    def receive_primitive(self, primitive: Any) -> None:
+        """Take the fragments of one PDU; what cannot be understood aborts the association."""
+        try:
+            for context_id, value in primitive:
+                if value[0] & _IS_COMMAND:
+                    self._take_command(context_id, value)
+                elif self._store is not None:
+                    self._take_object(context_id, value, self._store)
+                else:
+                    self._take_other(context_id, value)
+        except Exception as error:  # noqa: BLE001 - hostile bytes fail in pydicom in many ways
+            log.warning("message.unreadable", error=type(error).__name__)
+            self._store = self._other = None
+            self.dul.event_queue.put(UNKNOWN)
+
+    def _take_command(self, context_id: int, value: memoryview) -> None:
+        if self._store is not None or self._other is not None:
+            raise ValueError("a command within a message")
+        self._command += value[1:]
+        if len(self._command) > _COMMAND_LIMIT_BYTES:
+            raise ValueError("a command set is too long")
+        if not value[0] & _IS_LAST:
+            return
+        command, self._command = bytes(self._command), bytearray()
+        request = read_store_request(command)
+        if request is None:
+            self._other = DIMSEMessage()
+            self._take_other(context_id, memoryview(b"\3" + command))
+        elif request.has_data_set:
+            context = self.assoc._accepted_cx.get(context_id)
+            syntax = str(context.transfer_syntax[0]) if context is not None else ""
+            request.content.write(file_head(request.sop_class_uid, request.sop_uid, syntax))
+            self._store = request
+        else:
+            self.msg_queue.put((context_id, request))
+
+    def _take_object(self, context_id: int, value: memoryview, request: StoreRequest) -> None:
+        if request.content.tell() + len(value) > self._max_instance_bytes:
+            request.too_large = True
+        else:
+            request.content.write(value[1:])
+        if value[0] & _IS_LAST:
+            self._store = None
+            self.msg_queue.put((context_id, request))
+
+    def _take_other(self, context_id: int, value: memoryview) -> None:
+        if self._other is None:
+            raise ValueError("a data set without a command")
+        single = P_DATA()
+        single.presentation_data_value_list.append((context_id, value))
+        if not self._other.decode_msg(single, self.assoc):
+            if self._other.data_set.tell() > _COMMAND_LIMIT_BYTES:
+                raise ValueError("an identifier is too long")
+            return
+        message, self._other = self._other, None
+        primitive = message.message_to_primitive()
+        if isinstance(primitive, C_STORE):
+            raise ValueError("a C-STORE request that is not encoded as one")
+        if not isinstance(primitive, C_CANCEL):  # nothing of ours can be cancelled
+            self.msg_queue.put((message.context_id, primitive))

@@ -1,0 +1,205 @@
+"""The predictor: engines, batches, slabs, falling back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ichnode.domain.errors import ConfigurationError, ModelUnusable
+from ichnode.domain.findings import Finding, Presence
+from ichnode.imaging.volume import CtVolume
+from ichnode.infer.device import Engine, cpu_has_bfloat16, eager, engine_makers
+from ichnode.infer.predictor import Predictor
+from ichnode.nets.bundle import Bundle
+from ichnode.phantom import simulate_head
+from tests.models import write_model, write_pair
+
+
+def exact(networks: Mapping[str, nn.Module]) -> Engine:
+    return eager(networks, torch.device("cpu"), torch.float32)
+
+
+def reduced(networks: Mapping[str, nn.Module]) -> Engine:
+    return eager(networks, torch.device("cpu"), torch.bfloat16)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("bundle")
+    write_model(folder, logit=-1.0)
+    return Bundle.load(folder)
+
+
+@pytest.fixture(scope="module")
+def volume() -> CtVolume:
+    head = simulate_head(900_001, bleeds=["subdural"], slices=20, size_px=128)
+    return volume_of(head.hu, head.spacing_mm[0], head.spacing_mm[1])
+
+
+def volume_of(hu: np.ndarray, step_mm: float, pixel_mm: float) -> CtVolume:
+    count = len(hu)
+    return CtVolume(
+        hu=hu,
+        spacing_mm=(step_mm, pixel_mm, pixel_mm),
+        positions_mm=np.arange(count) * step_mm,
+        slice_uids=tuple(f"2.25.{index + 1}" for index in range(count)),
+    )
+
+
+def test_every_slice_gets_its_probabilities(bundle: Bundle, volume: CtVolume) -> None:
+    """Six per slice and per series, with the slice that shows each label best."""
+    found = Predictor(bundle, [exact]).predict(volume)
+    assert found.slices.shape == (20, 6)
+    assert found.key_slices == tuple(found.slices.argmax(axis=0))
+    assert len(np.unique(found.slices[:, 0])) > 10
+    assert found.finding is Finding.NEGATIVE
+    assert found.presence == (Presence.ABSENT,) * 6
+    assert found.device == "cpu float32"
+
+
+def test_the_size_of_batches_changes_nothing(bundle: Bundle, volume: CtVolume) -> None:
+    """One slice at a time or all at once: the same probabilities."""
+    whole = Predictor(bundle, [exact]).predict(volume)
+    few = Predictor(bundle, [exact], batch=3)
+    assert np.allclose(few.predict(volume).slices, whole.slices, atol=1e-6)
+
+
+def test_a_series_upside_down_is_the_same_series(bundle: Bundle, volume: CtVolume) -> None:
+    """With below and above swapped in the weights' eyes only the neighbours change: the sizes of
+    the results agree and each slice keeps its place.
+    """
+    upright = Predictor(bundle, [exact]).predict(volume)
+    turned = volume_of(volume.hu[::-1].copy(), volume.spacing_mm[0], volume.spacing_mm[1])
+    found = Predictor(bundle, [exact]).predict(turned)
+    assert np.abs(found.slices[::-1] - upright.slices).max() < 0.05
+
+
+def test_thin_slices_share_their_slab(bundle: Bundle, volume: CtVolume) -> None:
+    """1.25 mm slices are read by fours; each native slice is answered for, the key slice is one."""
+    thin = volume_of(np.repeat(volume.hu, 4, axis=0), 1.25, volume.spacing_mm[1])
+    found = Predictor(bundle, [exact]).predict(thin)
+    thick = Predictor(bundle, [exact]).predict(volume)
+    assert found.slices.shape == (80, 6)
+    assert np.allclose(found.slices, np.repeat(thick.slices, 4, axis=0), atol=1e-6)
+    assert found.key_slices == tuple(4 * key + 1 for key in thick.key_slices)
+
+
+def test_reduced_precision_says_the_same(bundle: Bundle, volume: CtVolume) -> None:
+    """bfloat16 stays within two hundredths of a probability."""
+    one = Predictor(bundle, [exact]).predict(volume)
+    other = Predictor(bundle, [reduced]).predict(volume)
+    assert other.device == "cpu bfloat16"
+    assert np.abs(one.slices - other.slices).max() < 0.02
+
+
+def test_a_pair_asks_for_kinds_where_there_is_blood(tmp_path: Path, volume: CtVolume) -> None:
+    """The subtype network of a pair answers on positive slices alone."""
+    write_pair(tmp_path / "blood", hemorrhage_logit=4.0, subtype_logit=3.0)
+    write_pair(tmp_path / "none", hemorrhage_logit=-4.0, subtype_logit=3.0)
+    blood = Predictor(Bundle.load(tmp_path / "blood"), [exact]).predict(volume)
+    none = Predictor(Bundle.load(tmp_path / "none"), [exact]).predict(volume)
+    assert blood.finding is Finding.POSITIVE
+    assert blood.slices[0].tolist() == pytest.approx(
+        [1 / (1 + np.exp(-4)), *[1 / (1 + np.exp(-3))] * 5], abs=1e-3
+    )
+    assert none.finding is Finding.NEGATIVE
+    assert none.slices[:, 1:].max() < 1e-9
+
+
+def test_a_model_that_differs_from_its_self_test_is_refused(tmp_path: Path) -> None:
+    """Logits other than the exported ones on every engine: the model is unusable here."""
+    write_model(tmp_path, logit=0.0, off=0.5)
+    with pytest.raises(ModelUnusable, match="fails its self-test"):
+        Predictor(Bundle.load(tmp_path), [reduced, exact])
+
+
+def test_an_engine_that_differs_is_passed_over(tmp_path: Path, volume: CtVolume) -> None:
+    """Where the quick engine is not exact enough for a model, the exact one runs."""
+    manifest = write_model(tmp_path, logit=2.0)
+    strict = Bundle.load(tmp_path)
+    assert manifest.self_test.tolerance_reduced == 0.2
+
+    def wrong(networks: Mapping[str, nn.Module]) -> Engine:
+        engine = reduced(networks)
+        off = {
+            role: lambda images, run=run: run(images) + 1 for role, run in engine.networks.items()
+        }
+        return Engine("wrong", engine.device, reduced=True, networks=off)
+
+    predictor = Predictor(strict, [wrong, exact])
+    assert predictor.device == "cpu float32"
+    assert predictor.predict(volume).finding is Finding.REVIEW
+
+
+class Failing:
+    """An engine whose device works for the self-test and then fails as told."""
+
+    def __init__(self, error: type[RuntimeError], largest: int = 0) -> None:
+        self.error, self.largest, self.sizes = error, largest, []
+
+    def __call__(self, networks: Mapping[str, nn.Module]) -> Engine:
+        engine = exact(networks)
+        run = engine.networks["joint"]
+
+        def joint(images: Tensor) -> Tensor:
+            self.sizes.append(len(images))
+            if len(self.sizes) > 1 and len(images) > self.largest:
+                raise self.error("as told")
+            return run(images)
+
+        return Engine("failing", engine.device, reduced=False, networks={"joint": joint})
+
+
+def test_running_out_of_memory_halves_the_batch(bundle: Bundle, volume: CtVolume) -> None:
+    """The device is kept as long as a smaller batch fits."""
+    device = Failing(torch.OutOfMemoryError, largest=5)
+    predictor = Predictor(bundle, [device, exact])
+    found = predictor.predict(volume)
+    assert found.device == "failing"
+    assert device.sizes == [8, 20, 16, 8, 4, 4, 4, 4, 4]
+    assert np.allclose(found.slices, Predictor(bundle, [exact]).predict(volume).slices, atol=1e-6)
+
+
+def test_no_memory_at_all_falls_back(bundle: Bundle, volume: CtVolume) -> None:
+    """When not even one slice fits, the next engine takes over and the study is read."""
+    predictor = Predictor(bundle, [Failing(torch.OutOfMemoryError), exact])
+    assert predictor.predict(volume).device == "cpu float32"
+
+
+def test_a_lost_device_falls_back(bundle: Bundle, volume: CtVolume) -> None:
+    """A device that fails for good is left, and stays left."""
+    device = Failing(RuntimeError)
+    predictor = Predictor(bundle, [device, exact])
+    assert predictor.predict(volume).device == "cpu float32"
+    calls = len(device.sizes)
+    predictor.predict(volume)
+    assert len(device.sizes) == calls
+
+
+def test_an_error_on_the_last_engine_is_raised(bundle: Bundle, volume: CtVolume) -> None:
+    """With nothing left to fall back to, the caller hears of it."""
+    with pytest.raises(RuntimeError, match="as told"):
+        Predictor(bundle, [Failing(RuntimeError)]).predict(volume)
+
+
+def test_the_cpu_is_always_the_last_resort() -> None:
+    """Whatever is chosen, exact arithmetic on the CPU ends the list."""
+    makers = engine_makers("auto")
+    assert len(makers) >= 1 + cpu_has_bfloat16()
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigurationError, match="no CUDA device"):
+            engine_makers("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_a_gpu_says_the_same_as_the_cpu(bundle: Bundle, volume: CtVolume) -> None:
+    """On CUDA at full precision the probabilities agree to a thousandth."""
+    gpu = Predictor(bundle, [lambda n: eager(n, torch.device("cuda"), torch.float32)])
+    cpu = Predictor(bundle, [exact])
+    assert np.abs(gpu.predict(volume).slices - cpu.predict(volume).slices).max() < 1e-3

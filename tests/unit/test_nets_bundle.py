@@ -1,0 +1,203 @@
+"""The bundle: written, read back, and refused when anything about it is not as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ichnode.domain.errors import ModelUnusable
+from ichnode.domain.findings import LABELS
+from ichnode.domain.ids import is_strict_uid
+from ichnode.nets.architectures import build, fold_batch_norm
+from ichnode.nets.bundle import Bundle, write_bundle
+from ichnode.nets.manifest import (
+    Calibration,
+    Manifest,
+    NetworkSpec,
+    PreprocessSpec,
+    Provenance,
+    SelfTest,
+    Thresholds,
+    read_manifest,
+)
+
+SIX = (1.0,) * 6
+
+
+def manifest(**changes: Any) -> Manifest:
+    """A manifest of a tiny joint network that nobody trained."""
+    plain = Manifest(
+        format=1,
+        name="untrained",
+        version="1",
+        labels=LABELS,
+        networks=(NetworkSpec("joint", "resnet18", LABELS, "joint.safetensors", ""),),
+        preprocess=PreprocessSpec(size_px=32, windows_hu=((0.0, 80.0),), context_slices=0),
+        calibration=Calibration(SIX, (0.0,) * 6, SIX, (0.0,) * 6, "max", "not"),
+        thresholds=Thresholds((0.9,) * 6, 0.5, "by hand"),
+        provenance=Provenance("none", "Apache-2.0", "0", "{}", "2026-01-01"),
+        self_test=SelfTest("discs-1", ((0.0,) * 6,), 1.0, 1.0),
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    torch.manual_seed(3)
+    folder = tmp_path / "bundle"
+    write_bundle(folder, manifest(), {"joint": build("resnet18", 1, 6).state_dict()})
+    return folder
+
+
+def test_what_is_read_is_what_was_written(bundle: Path) -> None:
+    """Manifest, weights (rounded to float16) and UID come back."""
+    torch.manual_seed(3)
+    original = build("resnet18", 1, 6).eval()
+    read = Bundle.load(bundle)
+    assert is_strict_uid(read.manifest.model_uid)
+    assert read.manifest.networks[0].sha256
+    images = torch.rand(2, 1, 32, 32)
+    assert torch.allclose(read.networks["joint"](images), original(images), atol=0.02)
+
+
+def test_the_uid_follows_from_everything(bundle: Path) -> None:
+    """A new threshold, weight or card of origin is a new model; the same content is the same."""
+    whole = read_manifest(bundle)
+    cuts = dataclasses.replace(whole.thresholds, review=0.4)
+    network = dataclasses.replace(whole.networks[0], sha256="0" * 64)
+    others = [
+        dataclasses.replace(whole, thresholds=cuts),
+        dataclasses.replace(whole, networks=(network,)),
+        dataclasses.replace(whole, version="2"),
+    ]
+    assert len({whole.model_uid, *(other.model_uid for other in others)}) == 4
+    assert dataclasses.replace(whole).model_uid == whole.model_uid
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        content = json.loads((folder / "bundle.json").read_text())
+        change(content)
+        (folder / "bundle.json").write_text(json.dumps(content))
+
+    return apply
+
+
+def flip_a_bit(folder: Path) -> None:
+    weights = folder / "joint.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1000] ^= 1
+    weights.write_bytes(content)
+
+
+TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a bit of the weights": (flip_a_bit, "damaged or others"),
+    "no weights": (lambda f: (f / "joint.safetensors").unlink(), "cannot be read"),
+    "no manifest": (lambda f: (f / "bundle.json").unlink(), "no readable"),
+    "no JSON": (lambda f: (f / "bundle.json").write_text("{"), "damaged"),
+    "a list": (lambda f: (f / "bundle.json").write_text("[]"), "damaged"),
+    "deep JSON": (lambda f: (f / "bundle.json").write_text("[" * 100_000), "damaged"),
+    "huge": (lambda f: (f / "bundle.json").write_bytes(b" " * (2 << 20)), "too large"),
+    "a threshold": (edit(lambda c: c["thresholds"].update(review=0.1)), "altered"),
+    "another format": (edit(lambda c: c.update(format=2)), "reads format 1"),
+    "an unknown field": (edit(lambda c: c.update(extra=1)), "unknown field extra"),
+    "an unknown field below": (edit(lambda c: c["preprocess"].update(gamma=1)), "field gamma"),
+    "a missing field": (edit(lambda c: c.pop("provenance")), "provenance is missing"),
+    "a wrong type": (edit(lambda c: c.update(name=3)), "name is not of type"),
+    "another order": (edit(lambda c: c["labels"].reverse()), "order of labels"),
+    "not finite": (edit(lambda c: c["preprocess"].update(crop_margin=float("nan"))), "not finite"),
+    "a path": (edit(lambda c: c["networks"][0].update(weights="../x.safetensors")), "a path"),
+    "another UID": (edit(lambda c: c.update(model_uid="2.25.1")), "altered"),
+    "half a pair": (edit(lambda c: c["networks"][0].update(role="subtypes")), "belong together"),
+    "a wrong rule": (edit(lambda c: c["calibration"].update(series_rule="mode")), "none of"),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_a_bundle_that_was_tampered_with_is_refused(bundle: Path, what: str) -> None:
+    """Whatever is altered, loading says what is wrong in one sentence."""
+    tamper, sentence = TAMPERED[what]
+    tamper(bundle)
+    with pytest.raises(ModelUnusable, match=sentence):
+        Bundle.load(bundle)
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    """Weights that do not fit the architecture are no model."""
+    write_bundle(tmp_path, manifest(), {"joint": build("resnet18", 3, 6).state_dict()})
+    with pytest.raises(ModelUnusable, match="do not fit"):
+        Bundle.load(tmp_path)
+
+
+def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
+    """A pickle in place of the weights is not even looked into."""
+    written = write_bundle(tmp_path, manifest(), {"joint": build("resnet18", 1, 6).state_dict()})
+    torch.save(build("resnet18", 1, 6).state_dict(), tmp_path / "joint.safetensors")
+    from ichnode.nets.manifest import weights_digest, write_manifest
+
+    digest = weights_digest(tmp_path / "joint.safetensors")
+    network = dataclasses.replace(written.networks[0], sha256=digest)
+    write_manifest(tmp_path, dataclasses.replace(written, networks=(network,)))
+    with pytest.raises(ModelUnusable, match="damaged"):
+        Bundle.load(tmp_path)
+
+
+def test_infinite_weights_are_refused(tmp_path: Path) -> None:
+    """A network that overflowed float16 is refused when loaded, not when it reads a patient."""
+    state = build("resnet18", 1, 6).state_dict()
+    state["head.weight"][0, 0] = 1e6
+    write_bundle(tmp_path, manifest(), {"joint": state})
+    with pytest.raises(ModelUnusable, match="not finite"):
+        Bundle.load(tmp_path)
+
+
+def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
+    """A bundle of a later version says what it lacks here."""
+    network = NetworkSpec("joint", "transformer", LABELS, "joint.safetensors", "")
+    write_bundle(
+        tmp_path,
+        manifest(networks=(network,)),
+        {"joint": build("resnet18", 1, 6).state_dict()},
+    )
+    with pytest.raises(ModelUnusable, match="needs the architecture 'transformer'"):
+        Bundle.load(tmp_path)
+
+
+def test_a_manifest_that_makes_no_sense_is_not_written(tmp_path: Path) -> None:
+    """A review threshold above the urgent one is a mistake of whoever exports."""
+    wrong = manifest(thresholds=Thresholds((0.5,) * 6, 0.6, "by hand"))
+    with pytest.raises(ValueError, match="review threshold"):
+        write_bundle(tmp_path, wrong, {"joint": build("resnet18", 1, 6).state_dict()})
+
+
+def test_folding_batch_normalisation_changes_no_logit() -> None:
+    """The folded network has no batch normalisation left and gives the same logits."""
+    torch.manual_seed(1)
+    network = build("resnet18", 2, 6)
+    for _ in range(3):
+        network(torch.rand(4, 2, 64, 64))  # statistics other than the initial ones
+    network.eval()
+    images = torch.rand(3, 2, 64, 64)
+    before = network(images)
+    fold_batch_norm(network)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+    assert torch.allclose(network(images), before, atol=1e-4)
+
+
+def test_the_registry_needs_no_torch() -> None:
+    """Listing models imports neither torch nor numpy: the web and the CLI do it."""
+    code = (
+        "import sys; from ichnode.nets.registry import Registry; from pathlib import Path;"
+        "Registry(Path('nowhere'));"
+        "sys.exit(sorted({'torch', 'torchvision', 'numpy'} & set(sys.modules)) or 0)"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
