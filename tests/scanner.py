@@ -25,6 +25,7 @@ from pynetdicom.sop_class import Verification
 
 from ichnode.domain.errors import WorklistDown
 from ichnode.domain.series import Arrival, Refusal
+from ichnode.send.association import parked
 
 LIMIT_S = 20.0
 ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RP, ABORT = 2, 3, 4, 6, 7
@@ -115,37 +116,12 @@ def scanner(
     for abstract, syntaxes in contexts:
         entity.add_requested_context(abstract, list(syntaxes))
     association = entity.associate(address, port, ae_title=called)
-    if association.is_established:
-        _hold_reactor(association)
-    try:
-        yield association
-    finally:
-        if association.is_established:
-            association.release()
-
-
-class _Held(threading.Event):
-    """Opens only when its association is over."""
-
-    def __init__(self, association: Association) -> None:
-        super().__init__()
-        self._association = association
-
-    def set(self) -> None:
-        if not self._association.is_established:
-            super().set()
-
-
-def _hold_reactor(association: Association) -> None:
-    """Keep pynetdicom's own thread from taking a response that we wait for.
-
-    Between two requests that thread looks into the same queue; with a peer that answers within
-    microseconds it now and then wins, and the response is lost ("unexpected C-STORE message").
-    """
-    association._reactor_checkpoint.clear()
-    held, free = _Held(association), association._reactor_checkpoint
-    association._reactor_checkpoint = held
-    free.set()  # for the turn that it is waiting in; the next one is held
+    with parked(association):
+        try:
+            yield association
+        finally:
+            if association.is_established:
+                association.release()
 
 
 def send(association: Association, dataset: Dataset) -> int:

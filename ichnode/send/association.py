@@ -7,6 +7,7 @@ sender for good, and leaves Nagle's algorithm on, which costs 40 ms per small ob
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers of one byte
 MAX_PDU = 131072
 LONGEST_CONNECT_S = 5.0  # a host that is there answers at once; one that is not must not hold us up
 LONGEST_RELEASE_S = 5.0
+PARK_S = 1.0  # that thread looks every millisecond
 
 # Both switches exist for the whole process only, and nothing in ichnode wants the other way: files
 # are sent as the bytes that they are, not decoded and encoded again; and no log line describes the
@@ -79,13 +81,60 @@ def associate(
         takes none of the contexts.
     """
     association = _request(peer, contexts, max_pdu)
+    with parked(association):
+        try:
+            yield association
+        finally:
+            if association.is_established:
+                # The work is done; a peer that does not answer the release must not hold us up.
+                association.acse_timeout = min(peer.timeout_s, LONGEST_RELEASE_S)
+                association.release()
+
+
+class _Berth(threading.Event):
+    """Where pynetdicom's own thread of an association waits until the association is over."""
+
+    def __init__(self, association: Any) -> None:
+        super().__init__()
+        self._association = association
+        self.reached = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait, and say that somebody does."""
+        self.reached.set()
+        return super().wait(timeout)
+
+    def set(self) -> None:
+        """Let go only of an association that is over; `leave` always does."""
+        if not self._association.is_established:
+            super().set()
+
+    def leave(self) -> None:
+        """Let go."""
+        super().set()
+
+
+@contextmanager
+def parked(association: Any) -> Iterator[None]:
+    """Keep pynetdicom's own thread from taking an answer that we wait for.
+
+    Between two requests that thread looks into the queue of answers. It is paused for each request,
+    but says that it is paused an instant before it looks once more; a peer that answers within
+    microseconds then loses its answer to it ("unexpected C-STORE message"), and we would wait for
+    the whole time-out and send again. A requestor's association needs no such thread, so that it
+    waits here from the beginning.
+    """
+    if not association.is_established:
+        yield
+        return
+    berth, free = _Berth(association), association._reactor_checkpoint
+    association._reactor_checkpoint = berth
+    free.set()
+    berth.reached.wait(PARK_S)
     try:
-        yield association
+        yield
     finally:
-        if association.is_established:
-            # The work is done; a peer that does not answer the release must not hold us up.
-            association.acse_timeout = min(peer.timeout_s, LONGEST_RELEASE_S)
-            association.release()
+        berth.leave()
 
 
 def _request(peer: Peer, contexts: Iterable[tuple[str, str]], max_pdu: int) -> Any:

@@ -30,6 +30,7 @@ from tests.pacs import (
     SR_3D,
     SR_COMPREHENSIVE,
     SR_ENHANCED,
+    VERIFICATION,
     Act,
     Pacs,
     black_hole,
@@ -287,3 +288,15 @@ def test_a_document_that_is_gone_is_undelivered(spool):
         results = stage_for(spool, pacs.port).handle(delivery_work(documents)).results
     assert results[1] == Undelivered("It could not be sent: FileNotFoundError.")
     assert results[2] == Acknowledged(0)
+
+
+def test_no_answer_is_lost_to_pynetdicoms_own_thread():
+    """Hundreds of requests to a peer that answers at once: each has its answer."""
+    with Pacs(accepts=(VERIFICATION,)) as pacs:
+        peer = Peer("127.0.0.1", pacs.port, pacs.ae_title, "ICHNODE", timeout_s=10.0)
+        with associate(peer, [(VERIFICATION, EXPLICIT_LE)]) as association:
+            berth = association._reactor_checkpoint
+            assert berth.reached.is_set()  # it waits there, and goes on waiting after a request
+            assert {association.send_c_echo().Status for _ in range(300)} == {0x0000}
+            assert not berth.is_set()
+        assert berth.is_set()
