@@ -229,9 +229,11 @@ def _run_infer(settings: Settings, stopping: Stopping) -> None:
 
 
 def _run_deliver(settings: Settings, stopping: Stopping) -> None:
+    from ichnode.report.rehearsal import rehearse
     from ichnode.report.stage import ReportStage
     from ichnode.send.stage import SendStage
 
+    rehearse(settings.report)
     report = ReportStage(settings.node.spool, settings.report)
     send = SendStage(
         settings.node.spool,
