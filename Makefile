@@ -27,7 +27,7 @@ peers:
 	@sh tests/install_peers.sh
 
 test: $(VENV)/.installed-test peers ## install and run every test
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadscope $(PYTEST)
 
 check: $(VENV)/.installed-test ## style, types and the rooms
 	$(BIN)/ruff check .

@@ -37,8 +37,10 @@ def write_model(
     torch.manual_seed(11)
     network = build("resnet18", spec.channels, len(LABELS)).eval()
     with torch.no_grad():
-        network.head.weight.mul_(0.05)
-        network.head.bias.fill_(logit)
+        network.near.weight.mul_(0.1)
+        network.far.weight.mul_(0.1)
+        network.far.bias.fill_(0.0)
+        network.near.bias.fill_(logit)
     state = {k: v.half().float() for k, v in network.state_dict().items() if v.is_floating_point()}
     network.load_state_dict(state, strict=False)
     with torch.inference_mode():
@@ -66,8 +68,9 @@ def write_pair(folder: Path, *, hemorrhage_logit: float, subtype_logit: float) -
         torch.manual_seed(12)
         network = build("resnet18", SPEC.channels, count)
         with torch.no_grad():
-            network.head.weight.zero_()
-            network.head.bias.fill_(logit)
+            for layer in (network.near, network.far):
+                layer.weight.zero_()
+                layer.bias.fill_(logit / 2)
         states[role] = network.state_dict()
     (folder / "joint.safetensors").unlink()
     kinds = subtype_logit if hemorrhage_logit > 0 else NOT_ASKED

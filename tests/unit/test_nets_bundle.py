@@ -153,7 +153,7 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
 def test_infinite_weights_are_refused(tmp_path: Path) -> None:
     """A network that overflowed float16 is refused when loaded, not when it reads a patient."""
     state = build("resnet18", 1, 6).state_dict()
-    state["head.weight"][0, 0] = 1e6
+    state["near.weight"][0, 0] = 1e6
     write_bundle(tmp_path, manifest(), {"joint": state})
     with pytest.raises(ModelUnusable, match="not finite"):
         Bundle.load(tmp_path)

@@ -185,7 +185,7 @@ def test_a_run_is_repeatable_and_goes_on_where_it_stopped(tmp_path: Path) -> Non
     longer = dataclasses.replace(TOY, epochs=2)
     further = fit(longer, heads, tune, tmp_path / "once")
     assert kept_recipe(tmp_path / "once") == longer
-    assert not torch.equal(further.head.weight, again.head.weight)
+    assert not torch.equal(further.near.weight, again.near.weight)
     with pytest.raises(ValueError, match="another recipe"):
         fit(dataclasses.replace(TOY, seed=8), heads, tune, tmp_path / "once")
 
