@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Mapping, MutableMapping
+from types import TracebackType
 from typing import Any, Literal
 
 import structlog
@@ -113,8 +115,21 @@ def configure_logging(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda broken: _log_uncaught(
+        broken.exc_type, broken.exc_value, broken.exc_traceback
+    )
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**(context or {}))
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Log what nobody caught as type and place: its text may quote a row of the database."""
+    structlog.get_logger("ichnode").critical(
+        "process.broke", exc_info=(kind, error or kind(), trace)
+    )
 
 
 def _foreign_event(

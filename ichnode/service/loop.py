@@ -28,6 +28,7 @@ from ichnode.domain.work import (
 
 log = structlog.get_logger(__name__)
 
+SETTLE_AGAIN_S = 1.0
 LONGEST_WAIT = 5.0  # an idle loop's pause grows to this many times the shortest
 
 
@@ -153,7 +154,7 @@ class StageLoop(Generic[Work, OutcomeT]):
         began = time.monotonic()
         with LeaseKeeper(self._queue.renew, work.lease, self._lease):
             outcome = self._handle(work)
-        settled = self._queue.settle(work, outcome)
+            settled = self._settle(work, outcome)
         log.info(
             f"{self.name}.settled" if settled else f"{self.name}.lease_lost",
             stage=self.name,
@@ -165,6 +166,20 @@ class StageLoop(Generic[Work, OutcomeT]):
             duration_s=round(time.monotonic() - began, 3),
         )
         return True
+
+    def _settle(self, work: Work, outcome: OutcomeT | Failed) -> bool:
+        """Settle, again and again while the database is down: the answer is not thrown away.
+
+        The lease is kept meanwhile; when it is lost after all, settling says so and writes nothing.
+        """
+        while True:
+            try:
+                return self._queue.settle(work, outcome)
+            except WorklistDown:
+                log.error("worklist.not_answering", stage=self.name)
+                if self._stop.wait(SETTLE_AGAIN_S):
+                    raise
+                self._turned_at = time.monotonic()
 
     def _handle(self, work: Work) -> OutcomeT | Failed:
         try:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, assert_never
 
-from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy import ColumnElement, case, exists, or_, select
 
 from ichnode.domain.lifecycle import DELIVERY, Delivery, DeliveryEvent, Document, advance
 from ichnode.domain.work import (
@@ -31,6 +31,15 @@ from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 
 _BRISK = 2  # this many changes of class go without a pause
+
+
+_ORDER = (
+    t.Delivery.urgent.desc(),
+    # What failed before comes after what was never tried: a fresh alert does not queue behind
+    # positives that a peer has refused for days.
+    case((t.Delivery.attempts > 0, 1), else_=0),
+    t.Delivery.id,
+)
 
 
 def _due(transaction: Transaction, *, asked: frozenset[str]) -> list[ColumnElement[bool]]:
@@ -97,7 +106,7 @@ class Outbox:
         return transaction.session.scalar(
             select(t.Delivery.destination)
             .where(*_due(transaction, asked=asked), leases.is_free(t.Delivery, transaction))
-            .order_by(t.Delivery.urgent.desc(), t.Delivery.id)
+            .order_by(*_ORDER)
             .limit(1)
         )
 
@@ -106,7 +115,7 @@ class Outbox:
             transaction,
             t.Delivery,
             _due(transaction, asked=frozenset({destination})),
-            (t.Delivery.urgent.desc(), t.Delivery.id),
+            _ORDER,
             owner=owner,
             for_=self._policy.lease,
             limit=self._policy.batch,
@@ -114,7 +123,7 @@ class Outbox:
         rows = [row for row in rows if not self._is_spent(transaction, row)]
         if not rows:
             return None
-        rows.sort(key=lambda row: (not row.urgent, row.id))
+        rows.sort(key=lambda row: (not row.urgent, row.attempts > 1, row.id))
         return DeliveryWork(
             lease=leases.lease_of(rows[0]),
             destination=destination,
@@ -184,15 +193,16 @@ class Outbox:
     def _undelivered(self, transaction: Transaction, row: t.Delivery, result: Undelivered) -> None:
         """Back off: for a positive as long as it takes, otherwise give up in the end."""
         retry = self._policy.delivery_retry
+        if row.error != result.error:  # the same again is counted by `attempts`, not told anew
+            _event(
+                transaction,
+                row,
+                "failed",
+                error=result.error,
+                status=result.status,
+                attempt=row.attempts,
+            )
         row.status, row.error = result.status, result.error
-        _event(
-            transaction,
-            row,
-            "failed",
-            error=result.error,
-            status=result.status,
-            attempt=row.attempts,
-        )
         if row.urgent or not (result.permanent or retry.exhausted(row.attempts)):
             row.due_at = transaction.now + retry.wait(row.attempts)
             return
@@ -219,6 +229,7 @@ class Outbox:
                 sop_class_uid=sop_class_uid,
             )
         row.document_id = document.id
+        row.attempts = max(row.attempts - 1, 0)  # nothing was tried
         row.state = advance(DELIVERY, row.state, DeliveryEvent.RECLASSED)
         row.due_at = self._resumes(transaction, row)
         if document.state is Document.BUILT:

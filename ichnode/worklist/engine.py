@@ -29,6 +29,10 @@ _POSTGRES: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
     "application_name": "ichnode",
+    # A host that lost its power keeps its locks until the server notices; nobody waits for that.
+    "options": "-c lock_timeout=10s -c statement_timeout=60s"
+    " -c idle_in_transaction_session_timeout=30s -c tcp_keepalives_idle=10"
+    " -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
 }
 
 
@@ -111,13 +115,15 @@ def reported() -> Iterator[None]:
     """Turn the errors of a database that does not answer into `WorklistDown`."""
     try:
         yield
-    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+    except exc.TimeoutError as error:
         raise WorklistDown(_sentence(error)) from error
     except exc.DBAPIError as error:
-        # A damaged SQLite file is a plain DatabaseError; a lost connection may be anything.
-        if error.connection_invalidated or type(error) is exc.DatabaseError:
-            raise WorklistDown(_sentence(error)) from error
-        raise
+        # Values that the database refuses are ours to answer for. Everything else passes: a lost
+        # connection, a failover that left us a read-only server, a damaged file, a migration or
+        # a grant that went wrong and that a person will mend.
+        if isinstance(error, exc.IntegrityError | exc.DataError):
+            raise
+        raise WorklistDown(_sentence(error)) from error
 
 
 def _sentence(error: Exception) -> str:

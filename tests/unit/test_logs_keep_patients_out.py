@@ -18,6 +18,12 @@ try:
 except ValueError:
     log.exception("stage.broke", stage="infer")
 logging.getLogger("some.library").warning("could not parse DOE^JANE")
+import threading
+def broken():
+    raise KeyError("DOE^JANE")
+thread = threading.Thread(target=broken)
+thread.start()
+thread.join()
 """
 
 
@@ -31,11 +37,12 @@ def lines():
 
 def test_unlisted_keys_exception_texts_and_library_lines_are_withheld():
     """The slip is visible, the patient is not."""
-    stored, broke, library = lines()
+    stored, broke, library, uncaught = lines()
     assert stored["event"] == "instance.stored"
     assert stored["withheld"] == ["patient_name"]
     assert (stored["series"], stored["role"]) == ("1.2.3", "receive")
     assert broke["exception"].startswith("ValueError at ")
     assert library["event"] == "library.logged"
     assert library["detail"] == "some.library"
+    assert uncaught["exception"].startswith("KeyError at ")
     assert logging.getLogger("t").name == "t"

@@ -29,6 +29,7 @@ class ListQueue:
 
     def __init__(self, works, *, down=0):
         self.works, self.settled, self.renewals, self.down = list(works), [], 0, down
+        self.unsettled = 0
         self.changed = threading.Condition()
 
     def claim(self, owner):
@@ -44,6 +45,9 @@ class ListQueue:
         return True
 
     def settle(self, work, outcome):
+        if self.unsettled:
+            self.unsettled -= 1
+            raise WorklistDown
         with self.changed:
             self.settled.append(outcome)
             self.changed.notify_all()
@@ -106,6 +110,19 @@ def test_a_dead_database_is_waited_for_and_work_goes_on_afterwards():
     queue = ListQueue([document_work()], down=3)
     run(queue, lambda _work: "done", lambda: queue.settled)
     assert queue.settled == ["done"]
+
+
+def test_an_answer_outlives_a_database_that_is_down_when_it_is_settled():
+    """The work is not done again: settling is repeated under the same lease."""
+    queue, handled = ListQueue([document_work()]), []
+    queue.unsettled = 2
+
+    def handle(work):
+        handled.append(work)
+        return "done"
+
+    run(queue, handle, lambda: queue.settled)
+    assert (queue.settled, len(handled)) == (["done"], 1)
 
 
 def test_long_work_keeps_its_lease():
