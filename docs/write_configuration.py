@@ -33,14 +33,15 @@ INTRODUCTION = """\
 <!-- Written by docs/write_configuration.py; a test compares. Change deploy/ichnode.toml or
      ichnode/settings.py instead. -->
 
-One commented TOML file, `/etc/ichnode/ichnode.toml`, below environment variables, below flags of
+One commented TOML file, `/etc/ichnode/ichnode.toml`, below environment variables, below `--set` on
 the command line. [The file that ships](../deploy/ichnode.toml) holds every setting and its default.
 
 * Another file: `ichnode --config FILE ...`, or the variable `ICHNODE_CONFIG`. A file that was named
   and is not there is an error.
 * A variable for every setting: `ICHNODE_SECTION__KEY`, as in `ICHNODE_RECEIVE__PORT=104`. Lists and
   destinations are written as JSON: `ICHNODE_RECEIVE__NETWORKS='["10.1.2.0/24"]'`.
-* A misspelt key or variable is an error that names the nearest right one.
+* For one command: `ichnode --set receive.port=104 run`; may be repeated. Lists are written as TOML.
+* A misspelt key, variable or `--set` is an error that names the nearest right one.
 * `ichnode config check` says whether it is right; `ichnode config show` shows every value and where
   it came from.
 * A change takes effect when the roles are restarted.

@@ -55,6 +55,7 @@ class Peer:
     def __init__(self, ae_title: str = "PACS") -> None:
         self.ae_title = ae_title
         self.associations = 0  # that were asked for
+        self.implementations: set[tuple[str, str]] = set()  # class UID and version name of each
         self._ae = AE(ae_title)
         self._ae.maximum_associations = 100
         self._ae.supported_contexts = []
@@ -71,9 +72,13 @@ class Peer:
     def _handlers(self) -> list[Any]:
         return [(evt.EVT_REQUESTED, self._on_requested)]
 
-    def _on_requested(self, _event: Any) -> None:
+    def _on_requested(self, event: Any) -> None:
+        requestor = event.assoc.requestor
         with self._lock:
             self.associations += 1
+            self.implementations.add(
+                (str(requestor.implementation_class_uid), requestor.implementation_version_name)
+            )
 
     def __enter__(self) -> Any:
         self._server = self._ae.start_server(
@@ -133,6 +138,11 @@ class Pacs(Peer):
         with self._lock:
             return [one for one in self.received if one.kept]
 
+    def takes_no_more(self, sop_class_uid: str) -> None:
+        """Refuse a class from the next association on, as after a change of its configuration."""
+        contexts = self._server.contexts
+        self._server.contexts = [one for one in contexts if one.abstract_syntax != sop_class_uid]
+
     def _handlers(self) -> list[Any]:
         return [
             *super()._handlers(),
@@ -185,6 +195,8 @@ class UpsScp(Peer):
         A task that comes into being right after the first query.
     answers : dict of str to int
         Statuses that ``find``, ``set`` or ``create`` answer with instead of doing it.
+    stalls : bool
+        Leave every query without an answer until it is stopped.
     """
 
     def __init__(
@@ -194,6 +206,7 @@ class UpsScp(Peer):
         ignores_keys: bool = False,
         appears: Dataset | None = None,
         answers: dict[str, int] | None = None,
+        stalls: bool = False,
     ) -> None:
         super().__init__("UPSSCP")
         for sop_class in classes:
@@ -201,7 +214,7 @@ class UpsScp(Peer):
         self.tasks = {str(task.SOPInstanceUID): task for task in tasks}
         self.calls: list[str] = []
         self._ignores_keys, self._appears = ignores_keys, appears
-        self._answers = answers or {}
+        self._answers, self._stalls = answers or {}, stalls
 
     def priorities(self) -> dict[str, str]:
         """Return the priority of each task by its UID."""
@@ -218,6 +231,8 @@ class UpsScp(Peer):
 
     def _on_find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         self.calls.append("find")
+        if self._stalls:
+            self._stopping.wait(STOP_S)
         if "find" in self._answers:
             yield self._answers["find"], None
             return

@@ -12,6 +12,8 @@ _NAMESPACE = uuid.UUID("1f6a3c0e-7f0c-5b0e-9a55-6b1d2c3e4f50")
 AE_TITLE_MAX = 16
 UID_MAX = 64
 
+IMPLEMENTATION_VERSION_NAME = "ICHNODE_1"  # PS3.7 D.3.3.2: what we call ourselves to every peer
+
 
 def is_uid(text: str) -> bool:
     """Say whether `text` is a UID that may be used as a key.
@@ -45,6 +47,9 @@ def result_uid(*parts: str) -> str:
         A UID below ``2.25`` (PS3.5 B.2), at most 44 characters.
     """
     return f"2.25.{uuid.uuid5(_NAMESPACE, '|'.join(parts)).int}"
+
+
+IMPLEMENTATION_CLASS_UID = result_uid("implementation", "1")
 
 
 def is_ae_title(text: str) -> bool:

@@ -21,10 +21,9 @@ from pydicom.filewriter import write_data_element
 from pydicom.sr.coding import Code
 
 from ichnode import __version__
-from ichnode.domain.ids import result_uid
+from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID
 
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
-IMPLEMENTATION_CLASS_UID = result_uid("implementation", "report")
 LONGEST_VALUE = 0xFFFE  # what a 16-bit length can say, even
 
 _LONG = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))

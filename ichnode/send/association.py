@@ -17,6 +17,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import build_context
 
 from ichnode.domain.errors import PeerFailure
+from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 IMPLICIT_LE, EXPLICIT_LE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers of one byte
@@ -51,6 +52,10 @@ class Peer:
 
 class NothingAccepted(PeerFailure):
     """The peer answers but takes none of the kinds of objects that were offered."""
+
+
+class FellSilent(PeerFailure):
+    """The peer took the association and then did not answer: the rest was not tried."""
 
 
 @contextmanager
@@ -139,6 +144,8 @@ def parked(association: Any) -> Iterator[None]:
 
 def _request(peer: Peer, contexts: Iterable[tuple[str, str]], max_pdu: int) -> Any:
     ae = AE(peer.calling_ae)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.connection_timeout = min(peer.timeout_s, LONGEST_CONNECT_S)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_s
     try:

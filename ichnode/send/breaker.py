@@ -52,10 +52,15 @@ class Breaker:
         """Return the breaker after the destination answered."""
         return replace(self, failures=0, pause_s=0.0, open_until_s=0.0)
 
-    def after_failure(self, now_s: float) -> Breaker:
-        """Return the breaker after the destination did not answer."""
+    def after_failure(self, now_s: float, *, answered_before: bool = False) -> Breaker:
+        """Return the breaker after the destination did not answer.
+
+        One that answered something before it fell silent gets the shortest pause: a peer that takes
+        one object at a time comes along, and the others have their turn all the same.
+        """
         failures = self.failures + 1
         if failures < self.tolerated:
             return replace(self, failures=failures)
-        pause_s = min(self.pause_s * 2 or self.first_s, self.longest_s)
+        doubled_s = 0.0 if answered_before else self.pause_s * 2
+        pause_s = min(doubled_s or self.first_s, self.longest_s)
         return replace(self, failures=failures, pause_s=pause_s, open_until_s=now_s + pause_s)

@@ -1,7 +1,15 @@
-"""How each kind of delivery is made: the one place to add another.
+"""How each kind of delivery is made.
 
-A mechanism is a class with `deliver`; adding one is that class, its kind in
-`ichnode.domain.work.DeliveryKind` and a line in `mechanisms_for`.
+Adding a mechanism takes, here, a class with `deliver` and a line in `mechanisms_for`; and elsewhere
+
+* its kind in `DeliveryKind` and in the type of ``Delivery.kind`` (`domain.work`,
+  `worklist.tables`),
+* an option of that name in `DestinationSettings` and in `worklist.policy.Route`, which
+  `service.assembly` makes of it,
+* for one that raises a priority a place in `worklist.policy.PRIORITY_KINDS`: its rows are then
+  made, withheld and retried like those that are there; one that carries a new kind of document
+  also takes that document (`DocumentKind`, `report`, and the constraints that name the kinds),
+* its word on the page (`web.wording.KINDS`).
 """
 
 from __future__ import annotations
@@ -26,7 +34,9 @@ class Mechanism(Protocol):
         Raises
         ------
         PeerFailure
-            When the destination does not answer.
+            When the destination does not answer; `ichnode.send.association.FellSilent` where it
+            took the association and then stopped: the last result is that of the row whose answer
+            did not come.
         """
         ...
 

@@ -25,6 +25,7 @@ from ichnode.domain.work import (
 from ichnode.send.association import (
     EXPLICIT_LE,
     IMPLICIT_LE,
+    FellSilent,
     NothingAccepted,
     Peer,
     abandon,
@@ -48,6 +49,7 @@ SR_CLASSES = (
 Context = tuple[str, str]
 
 _LOST = Undelivered("The connection was lost before the answer, or no answer came in time.")
+_ENDED = Undelivered("The peer closed the connection before it was sent.")
 
 
 class StoreMechanism:
@@ -63,6 +65,7 @@ class StoreMechanism:
 
     def __init__(self, peer: Peer, spool: Path) -> None:
         self._peer, self._spool = peer, spool
+        self._may_be_there: set[int] = set()  # deliveries whose answer was lost
 
     def deliver(self, items: Sequence[DeliveryItem]) -> Iterator[tuple[int, DeliveryResult]]:
         """Send documents over one association and yield each row's result as it comes.
@@ -72,7 +75,8 @@ class StoreMechanism:
         Raises
         ------
         PeerFailure
-            When there is no association.
+            When there is no association; `FellSilent` after the result of the row whose answer did
+            not come.
         """
         documents = [(item, item.document) for item in items if item.document is not None]
         try:
@@ -80,14 +84,30 @@ class StoreMechanism:
                 taken = accepted(peer)
                 for number, (item, document) in enumerate(documents, start=1):
                     result = self._one(peer, taken, item, document, number)
-                    if result is _LOST:
+                    silent = result is _LOST or result is _ENDED
+                    if silent:
                         abandon(peer)
-                    yield item.delivery_id, result
+                    yield item.delivery_id, self._remembered(item, result)
+                    if silent:
+                        raise FellSilent("The peer does not answer any more.")
                     if not peer.is_established:
                         return
         except NothingAccepted:
             for item, _ in documents:
                 yield item.delivery_id, _not_taken()
+
+    def _remembered(self, item: DeliveryItem, result: DeliveryResult) -> DeliveryResult:
+        """Keep the class of a report that may have arrived: in another it would be a second one.
+
+        Where nothing can have arrived, such as at a peer that was down, the class may still change.
+        """
+        if result is _LOST:
+            self._may_be_there.add(item.delivery_id)
+        elif isinstance(result, Acknowledged):
+            self._may_be_there.discard(item.delivery_id)
+        elif isinstance(result, Reclass) and item.delivery_id in self._may_be_there:
+            return Undelivered("The peer may have it, and takes its SOP class no more.")
+        return result
 
     def _one(
         self,
@@ -107,7 +127,9 @@ class StoreMechanism:
             if (document.sop_class_uid, IMPLICIT_LE) in taken:
                 with as_implicit(path) as other:
                     return _send(association, other, number, priority)
-        except (OSError, RuntimeError, ValueError) as error:  # such as a file that is gone
+        except RuntimeError:  # the association ended since the last answer
+            return _ENDED
+        except (OSError, ValueError) as error:  # such as a file that is gone
             return Undelivered(f"It could not be sent: {type(error).__name__}.")
         return _other_class(document, taken)
 

@@ -19,6 +19,7 @@ from ichnode.domain.work import (
     Dispatched,
     Undelivered,
 )
+from ichnode.send.association import FellSilent
 from ichnode.send.breaker import Breaker, State
 from ichnode.send.mechanisms import Mechanism, mechanisms_for
 from ichnode.settings import DestinationSettings, SendSettings
@@ -71,27 +72,34 @@ class SendStage:
         """Deliver the rows of one destination, in their order.
 
         A mechanism that finds nobody there fails its own rows only: what another one has brought
-        over stays delivered.
+        over stays delivered. After the first answer that does not come nothing more is tried, so
+        that a destination costs one time-out at a time; the second in a row shuts it.
         """
         mechanisms = self._mechanisms.get(work.destination)
         if mechanisms is None:
             gone = Undelivered("The configuration has no such destination any more.")
             return Dispatched({item.delivery_id: gone for item in work.items})
         results: dict[int, DeliveryResult] = {}
+        answers, silent = 0, False
         for mechanism, items in _by_mechanism(mechanisms, work.items):
-            answered = _deliver(mechanism, items, results)
-            self._note(work.destination, answered)
-            if not answered:
-                break  # nobody is there: the rest would only wait for the same time-out
+            count, silent = _deliver(mechanism, items, results)
+            answers += count
+            if silent:
+                break  # the rest would only wait for the same time-out
+        self._note(work.destination, silent=silent, answers=answers)
         self._log(work, results)
         return Dispatched(results)
 
-    def _note(self, destination: str, answered: bool) -> None:
+    def _note(self, destination: str, *, silent: bool, answers: int) -> None:
         """Tell the breaker; only a destination that does not answer opens it, not a refusal."""
         with self._lock:
             before = self._breakers[destination]
             now_s = self._now_s()
-            after = before.after_success() if answered else before.after_failure(now_s)
+            after = (
+                before.after_failure(now_s, answered_before=answers > 0)
+                if silent
+                else before.after_success()
+            )
             self._breakers[destination] = after
         if after.state(now_s) is State.OPEN:
             log.warning("destination.shut", destination=destination, wait_s=after.pause_s)
@@ -128,12 +136,25 @@ def _by_mechanism(
 
 def _deliver(
     mechanism: Mechanism, items: Sequence[DeliveryItem], results: dict[int, DeliveryResult]
-) -> bool:
-    """Run one mechanism and collect its results; False when the destination did not answer."""
+) -> tuple[int, bool]:
+    """Run one mechanism and collect its results.
+
+    Returns
+    -------
+    answers : int
+        So many rows were answered, whatever the answer.
+    silent : bool
+        The destination did not answer, from the beginning or any more.
+    """
+    answers = 0
     try:
-        results.update(mechanism.deliver(items))
+        for delivery_id, result in mechanism.deliver(items):
+            results[delivery_id] = result
+            answers += 1
+    except FellSilent:
+        return answers - 1, True  # the last result is that of the row without an answer
     except PeerFailure as failure:
         for item in items:
             results.setdefault(item.delivery_id, Undelivered(str(failure)))
-        return False
-    return True
+        return 0, True
+    return answers, False

@@ -29,6 +29,7 @@ from ichnode.domain.work import (
 from ichnode.send.association import (
     EXPLICIT_LE,
     IMPLICIT_LE,
+    FellSilent,
     NothingAccepted,
     Peer,
     abandon,
@@ -63,11 +64,17 @@ class Task:
 
 
 class _Silent(Exception):
-    """The peer did not answer as it should."""
+    """The peer did not answer."""
 
-    def __init__(self, what: str, status: int | None) -> None:
-        answer = "no answer" if status is None else f"status 0x{status:04X}"
-        super().__init__(f"{what}: {answer}.")
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: no answer.")
+
+
+class _Refused(Exception):
+    """The peer answered with a failure."""
+
+    def __init__(self, what: str, status: int) -> None:
+        super().__init__(f"{what}: status 0x{status:04X}.")
         self.status = status
 
 
@@ -95,15 +102,21 @@ class UpsMechanism:
         Raises
         ------
         PeerFailure
-            When there is no association.
+            When there is no association; `FellSilent` after the result of the row whose answer did
+            not come.
         """
         studies = [(item.delivery_id, item.study) for item in items if item.study is not None]
         try:
             with associate(self._peer, _offer(create=self._create)) as association:
                 for delivery_id, study in studies:
-                    result = self._raise(_Tasks(association), study)
-                    if isinstance(result, Undelivered) and result.status is None:
+                    try:
+                        result = self._raise(_Tasks(association), study)
+                    except (_Silent, RuntimeError, ValueError) as error:
                         abandon(association)
+                        yield delivery_id, Undelivered(_said(error))
+                        if isinstance(error, ValueError):
+                            return  # it did answer
+                        raise FellSilent("The peer does not answer any more.") from error
                     yield delivery_id, result
                     if not association.is_established:
                         return
@@ -119,13 +132,8 @@ class UpsMechanism:
             if scheduled:
                 return _set_high(tasks, scheduled)
             return self._missing(tasks, study)
-        except (_Silent, RuntimeError, ValueError) as error:
-            # RuntimeError: the association just ended; ValueError: an answer cannot be decoded.
-            known = isinstance(error, _Silent)
-            return Undelivered(
-                str(error) if known else type(error).__name__,
-                error.status if isinstance(error, _Silent) else None,
-            )
+        except _Refused as error:
+            return Undelivered(str(error), error.status)
 
     def _missing(self, tasks: _Tasks, study: StudyRef) -> DeliveryResult:
         """Decide about a study without a scheduled task, looking once more in every state."""
@@ -167,8 +175,10 @@ class _Tasks:
             status = status_of(answer)
             if status in _PENDING and identifier is not None and _is_reading(identifier, study):
                 found.append(_task(identifier))
+        if status is None:
+            raise _Silent("The query for the reading task failed")
         if status != _SUCCESS:
-            raise _Silent("The query for the reading task failed", status)
+            raise _Refused("The query for the reading task failed", status)
         return found
 
     def set_high(self, task: Task) -> DeliveryResult:
@@ -178,7 +188,7 @@ class _Tasks:
         answer, _ = self._association.send_n_set(change, PUSH, task.uid, meta_uid=PULL)
         status = status_of(answer)
         if status is None:
-            raise _Silent("The change of the priority failed", status)
+            raise _Silent("The change of the priority failed")
         if status in _MOVED_ON:
             return Acknowledged(status, "the task was taken up in between")
         return _judge(status)
@@ -188,10 +198,19 @@ class _Tasks:
         answer, _ = self._association.send_n_create(task, PUSH, uid)
         status = status_of(answer)
         if status is None:
-            raise _Silent("The creation of the task failed", status)
+            raise _Silent("The creation of the task failed")
         if status == _DUPLICATE:
             return Acknowledged(status, "the task was there already")
         return _judge(status)
+
+
+def _said(error: Exception) -> str:
+    """Return what to show; the text of an error that is not ours may quote a data set."""
+    if isinstance(error, _Silent):
+        return str(error)
+    if isinstance(error, ValueError):
+        return "The peer's answer cannot be decoded."
+    return "The peer closed the connection."
 
 
 def _set_high(tasks: _Tasks, scheduled: Sequence[Task]) -> DeliveryResult:

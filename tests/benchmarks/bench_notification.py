@@ -4,7 +4,7 @@ Twenty positive studies of 32 slices (simulated), sent in three manners: the ass
 after the last slice, held open, and one association per image. Prints median and 95th percentile of
 each, and the ratio to the wait that other nodes begin with (5 to 60 s before they even start).
 
-    python tests/benchmarks/bench_notification.py [--studies 20] [--infer-device cpu]
+    python tests/benchmarks/bench_notification.py [--studies 20]
 """
 
 from __future__ import annotations

@@ -166,6 +166,15 @@ def test_a_refusal_is_an_answer_and_leaves_the_breaker_closed(spool):
         assert stage.handle(work).results == {1: Acknowledged(0)}
 
 
+def test_another_class_may_be_asked_for_after_attempts_that_reached_nobody(spool):
+    """A peer that was down at first still gets the class that it takes."""
+    work = delivery_work(stored_documents(spool))
+    with Pacs((SR_ENHANCED,), reject=1) as pacs:
+        stage = stage_for(spool, pacs.port)
+        assert isinstance(stage.handle(work).results[1], Undelivered)
+        assert stage.handle(work).results == {1: Reclass(SR_ENHANCED)}
+
+
 def test_a_rejected_association_is_a_peer_failure(spool):
     """A rejection says so, without trying anything, and the next attempt may succeed."""
     with Pacs(reject=2) as pacs:
@@ -300,3 +309,12 @@ def test_no_answer_is_lost_to_pynetdicoms_own_thread():
             assert {association.send_c_echo().Status for _ in range(300)} == {0x0000}
             assert not berth.is_set()
         assert berth.is_set()
+
+
+def test_we_say_who_we_are(spool):
+    """An association that we open names ichnode's implementation, as one that we accept does."""
+    from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+    with Pacs() as pacs:
+        stage_for(spool, pacs.port).handle(delivery_work(stored_documents(spool)))
+        assert pacs.implementations == {(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME)}

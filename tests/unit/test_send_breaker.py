@@ -39,3 +39,10 @@ def test_an_attempt_that_succeeds_closes_it_for_good():
     breaker = breaker.after_failure(0.0).after_failure(2.0).after_success()
     assert breaker.state(2.0) is State.CLOSED
     assert breaker.after_failure(3.0).pause_s == 2.0
+
+
+def test_who_answered_before_falling_silent_gets_the_first_pause():
+    """A peer that makes some progress each time is let in again as soon as the first time."""
+    breaker = Breaker(tolerated=1, first_s=2.0).after_failure(0.0).after_failure(2.0)
+    assert breaker.pause_s == 4.0
+    assert breaker.after_failure(6.0, answered_before=True).pause_s == 2.0
