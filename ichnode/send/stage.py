@@ -157,4 +157,8 @@ def _deliver(
         for item in items:
             results.setdefault(item.delivery_id, Undelivered(str(failure)))
         return 0, True
+    except Exception as error:  # a strange answer must not undo what was delivered
+        log.exception("delivery.broke")
+        for item in items:
+            results.setdefault(item.delivery_id, Undelivered(type(error).__name__))
     return answers, False
