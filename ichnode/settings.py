@@ -25,7 +25,12 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from ichnode.domain.errors import ConfigurationError
 from ichnode.domain.ids import is_ae_title
@@ -34,7 +39,12 @@ DEFAULT_FILE = Path("/etc/ichnode/ichnode.toml")
 FILE_VARIABLE = "ICHNODE_CONFIG"
 _PREFIX = "ICHNODE_"
 # Variables of the surroundings that share our prefix and are no settings.
-_NOT_SETTINGS = {"ICHNODE_CONFIG", "ICHNODE_REAL_DATA", "ICHNODE_REQUIRE_PEERS"}
+_NOT_SETTINGS = {
+    "ICHNODE_CONFIG",
+    "ICHNODE_REAL_DATA",
+    "ICHNODE_REQUIRE_PEERS",
+    "ICHNODE_SUPERVISOR",  # see ichnode.service.orphans
+}
 
 
 def _ae_title(value: str) -> str:
@@ -95,7 +105,7 @@ class ReceiveSettings(Section):
     max_instance_bytes: int = Field(1 << 30, ge=1 << 20)
     """A larger object is refused with 0xA700."""
     reserve_bytes: int = Field(2 << 30, ge=0)
-    """With less than this left on disk nothing new is accepted; results still get out."""
+    """With less than this left on disk nothing new is accepted; results still get out. 0: never."""
     max_backlog: int = Field(20_000, ge=1)
     """Instances that may be durable and not yet recorded (the database is slow or down)."""
     drain_s: float = Field(30.0, ge=0)
@@ -215,7 +225,7 @@ class HousekeepSettings(Section):
     label_wait_days: float = Field(90.0, ge=0)
     """Images that a label may still come for are kept so long, within the disk budget."""
     disk_budget_bytes: int = Field(200 << 30, ge=1 << 20)
-    """Above this the oldest delivered studies are purged earlier."""
+    """Above this, or when the disk runs short, the oldest delivered studies are purged earlier."""
 
 
 class LogSettings(Section):
@@ -304,7 +314,8 @@ def load_settings(
     path : Path, optional
         The TOML file; see `find_file`.
     flags : mapping of str to Any, optional
-        Values of the command line by dotted name (``{"receive.port": 104}``); they win.
+        Values of the command line by dotted name (``{"receive.port": 104}``); they win. Text is
+        read as a variable's would be.
     environment : mapping of str to str
         Where ``ICHNODE_SECTION__KEY`` variables are looked up when checking their spelling.
 
@@ -316,32 +327,45 @@ def load_settings(
     content = _read_toml(find_file(path, environment))
     _refuse_unknown_variables(environment)
     try:
-        settings = Settings(**content)
-        return _with_flags(settings, flags or {})
+        return _below(flags)(**content) if flags else Settings(**content)
     except ValidationError as error:
         raise ConfigurationError(explain(error)) from None
 
 
-def _with_flags(settings: Settings, flags: Mapping[str, Any]) -> Settings:
+def _below(flags: Mapping[str, Any]) -> type[Settings]:
+    """Return the settings with the command line on top of their sources."""
+    nested: dict[str, Any] = {}
     for dotted, value in flags.items():
-        name, _, key = dotted.partition(".")
-        section: Section = getattr(settings, name)
-        changed = type(section).model_validate(section.model_dump() | {key: value})
-        settings = settings.model_copy(update={name: changed})
-    return settings
+        if dotted not in known_names():
+            raise ConfigurationError(f"{dotted} is no setting.{_nearest(dotted, known_names())}")
+        section, _, key = dotted.partition(".")
+        nested |= {section: nested.get(section, {}) | {key: value} if key else value}
+
+    class WithFlags(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *sources: Any, **named: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            below = super().settings_customise_sources(settings_cls, *sources, **named)
+            return (InitSettingsSource(settings_cls, nested), *below)
+
+    return WithFlags
 
 
 def origins(
-    path: Path | None = None, *, environment: Mapping[str, str] = os.environ
+    path: Path | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
-    """Say for every set value, by dotted name, where it came from: the file or a variable."""
+    """Say for every set value, by dotted name, where it came from: file, variable, command line."""
     file = find_file(path, environment)
     found = {f"{name}": f"{file}" for name in _dotted(_read_toml(file))}
     for variable in environment:
         if variable.startswith(_PREFIX) and variable not in _NOT_SETTINGS:
             name = variable.removeprefix(_PREFIX).lower().replace("__", ".")
             found[name] = f"environment variable {variable}"
-    return found
+    return found | dict.fromkeys(flags or {}, "command line")
 
 
 def _dotted(content: Mapping[str, Any]) -> Iterator[str]:
@@ -394,10 +418,17 @@ def explain(error: ValidationError) -> str:
     for one in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in one["loc"])
         if one["type"] == "extra_forbidden":
-            sentences.append(f"{name} is no setting.{_nearest(name, known_names())}")
+            sentences.append(f"{name} is no setting.{_nearest(name, _known_beside(one['loc']))}")
         else:
             sentences.append(f"{name}: {one['msg'].removeprefix('Value error, ')}.")
     return " ".join(sentences)
+
+
+def _known_beside(place: tuple[int | str, ...]) -> list[str]:
+    """Return the right names where a wrong one was found."""
+    if len(place) == 3 and place[0] == "destinations":
+        return [f"destinations.{place[1]}.{key}" for key in DestinationSettings.model_fields]
+    return [*known_names(), *Settings.model_fields]
 
 
 def _nearest(name: str, candidates: list[str]) -> str:

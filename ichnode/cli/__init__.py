@@ -10,6 +10,7 @@ import typer
 
 from ichnode import __version__
 from ichnode.cli import administering, looking, running, sending
+from ichnode.cli.configuring import choose
 from ichnode.domain.errors import ConfigurationError, Fatal, IchnodeError, Transient
 
 EXIT_WRONG = 1
@@ -25,6 +26,7 @@ app = typer.Typer(
         "A DICOM node that finds intracranial haemorrhage on head CT and moves those studies to "
         "the front of the reading list. Not for clinical use without local validation."
     ),
+    epilog="Example: ichnode --config ./ichnode.toml --set receive.port=104 run",
 )
 
 
@@ -46,13 +48,23 @@ def configure(
             help="The configuration file; /etc/ichnode/ichnode.toml where it exists.",
         ),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting for this command, above the environment and the file, as in "
+            "receive.port=104; may be repeated. Lists are written as TOML: "
+            "receive.networks='[\"10.1.2.0/24\"]'.",
+        ),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Remember where the configuration is."""
-    context.obj = config
+    """Remember where the configuration is, and what stands above it."""
+    context.obj = choose(config, settings or ())
 
 
 running.register(app)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ichnode.cli.configuring import chosen
+from ichnode.cli.configuring import settings_of as _settings
 from ichnode.domain.errors import ConfigurationError
-from ichnode.settings import Settings
+
+if TYPE_CHECKING:
+    from ichnode.settings import DestinationSettings, Settings
+    from ichnode.worklist.worklist import Worklist
 
 database = typer.Typer(no_args_is_help=True, help="The database's schema.")
 configuration = typer.Typer(no_args_is_help=True, help="The configuration.")
@@ -23,12 +29,6 @@ def register(app: typer.Typer) -> None:
     app.command(epilog='Example: ichnode commission --by "A. Physicist" --scanner CT1')(commission)
     app.command(epilog="Example: ichnode requeue 1.2.840.113619.2.55.3")(requeue)
     app.command(epilog='Example: ichnode lower 1.2.840.1 --by "Dr B" --reason "artefact"')(lower)
-
-
-def _settings(context: typer.Context) -> Settings:
-    from ichnode.settings import load_settings
-
-    return load_settings(context.obj)
 
 
 @database.command("upgrade", epilog="Example: ichnode db upgrade")
@@ -66,9 +66,7 @@ def show_configuration(
     context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False
 ) -> None:
     """Show every value and where it came from."""
-    from ichnode.settings import origins
-
-    found = origins(context.obj)
+    found = chosen(context).origins()
     rows = []
     for section, values in _settings(context).model_dump(mode="json").items():
         pairs = values.items() if isinstance(values, dict) else [("", values)]
@@ -131,8 +129,8 @@ def commission(
 ) -> None:
     """Open the outputs for the model that runs now; until then only loopback gets anything.
 
-    Shows what it is about to open, asks, and records who accepted which model for which scanners.
-    A new model goes back to observe mode by itself.
+    Shows what it is about to open and to release, asks, and records who accepted which model for
+    which scanners. A new model goes back to observe mode by itself.
     """
     from ichnode.nets.registry import Registry
     from ichnode.service.assembly import open_worklist
@@ -140,19 +138,22 @@ def commission(
     settings = _settings(context)
     champion = Registry(settings.infer.models).find("champion")
     scanners = tuple(scanner or ("*",))
+    worklist = open_worklist(settings)
     for line in _what_opens(settings, champion.summary(), scanners, revoke=revoke):
         typer.echo(line)
+    if not revoke:
+        typer.echo(_what_waits(worklist))
     if dry_run:
         return
     if not yes and not typer.confirm("Go on?"):
         raise typer.Exit(1)
-    worklist = open_worklist(settings)
     if revoke:
         worklist.revoke(champion.model_uid, by)
         typer.echo("Revoked: the node observes again.")
         return
-    worklist.commission(champion.model_uid, by, scanners, note)
+    released = worklist.commission(champion.model_uid, by, scanners, note)
     typer.echo(f"Recorded: {by} accepted {champion.model_uid}.")
+    typer.echo(f"Released: {released} deliveries.")
 
 
 def _what_opens(
@@ -169,9 +170,30 @@ def _what_opens(
     if not opened:
         return [*lines, f"No destination outside this machine is configured: none is {verb}."]
     for d in opened:
-        kinds = [kind for kind in ("sr", "sc", "ups") if getattr(d, kind)]
-        lines.append(f"{verb}: {d.name} ({d.ae_title}@{d.host}:{d.port}) for {', '.join(kinds)}")
+        kinds = ", ".join(_switched_on(d)) or "nothing"
+        lines.append(f"{verb}: {d.name} ({d.ae_title}@{d.host}:{d.port}) for {kinds}")
     return lines
+
+
+def _switched_on(destination: DestinationSettings) -> list[str]:
+    """Return whatever can be on or off and is on, so that a new kind shows by itself."""
+    return [name for name, value in destination if value is True]
+
+
+def _what_waits(worklist: Worklist) -> str:
+    """Say how much was withheld lately; the worklist decides at the release, model by model."""
+    from ichnode.domain.lifecycle import Delivery
+    from ichnode.worklist.people import RELEASE_WITHIN
+
+    count = worklist.views.counts()["deliveries"][Delivery.WITHHELD.value]
+    rows = worklist.views.deliveries(states=[Delivery.WITHHELD], limit=max(count, 1))
+    since = datetime.now(UTC) - RELEASE_WITHIN
+    recent = sum(row.created_at >= since for row in rows)
+    return (
+        f"Withheld in the last {RELEASE_WITHIN.total_seconds() / 3600:.0f} h: {recent} deliveries; "
+        "of these, those of this model and these scanners are released at once. "
+        f"{count - recent} older ones stay withheld."
+    )
 
 
 def requeue(

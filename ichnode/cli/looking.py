@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ichnode.cli.configuring import settings_of
 from ichnode.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -47,9 +48,8 @@ def status(
     The list shows accession numbers and no names; `ichnode show` and the page show more.
     """
     from ichnode.service.assembly import open_worklist
-    from ichnode.settings import load_settings
 
-    facts = _status(open_worklist(load_settings(context.obj)), limit)
+    facts = _status(open_worklist(settings_of(context)), limit)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -67,6 +67,8 @@ def status(
         console.print(f"{name}: {found or 'none'}")
     for beat in facts["processes"]:
         console.print(f"{beat['role']}@{beat['host']}: last heard {beat['age_s']:.0f} s ago")
+        if failing := beat["detail"].get("failing"):
+            console.print(f"[bold red]  failing: {', '.join(failing)}[/bold red]")
     waiting_s = facts["oldest_undelivered_positive_s"]
     if waiting_s is not None:
         console.print(f"[bold red]A positive has waited {waiting_s:.0f} s for delivery.[/bold red]")
@@ -96,9 +98,8 @@ def show(
 ) -> None:
     """Tell the story of a study or a series: what came, what became of it, what went where."""
     from ichnode.service.assembly import open_worklist
-    from ichnode.settings import load_settings
 
-    views = open_worklist(load_settings(context.obj)).views
+    views = open_worklist(settings_of(context)).views
     story = views.study(uid) or views.series(uid)
     if story is None:
         raise ConfigurationError(f"No study and no series has the UID {uid[:64]!r}.")
@@ -136,9 +137,8 @@ def doctor(
 ) -> None:
     """Examine database, disk, clock, model, GPU and destinations; exit code 1 if any is ill."""
     from ichnode.service.health import examine
-    from ichnode.settings import load_settings
 
-    checks = list(examine(load_settings(context.obj)))
+    checks = list(examine(settings_of(context)))
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
     else:

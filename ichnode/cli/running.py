@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ichnode.cli.configuring import chosen
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -30,7 +32,9 @@ def run(
     """
     from ichnode.service.roles import run_node, run_role
 
-    code = run_node(context.obj) if role is None else run_role(role, context.obj)
+    said = chosen(context)
+    settings = said.settings()
+    code = run_node(settings, said.arguments()) if role is None else run_role(role, settings)
     raise typer.Exit(code)
 
 

@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Literal
 
 from ichnode.domain.errors import IchnodeError
 from ichnode.settings import DestinationSettings, Settings
 from ichnode.spool import free_bytes
 
 CLOCK_TOLERANCE_S = 2.0
+FRESH_S = 60.0  # an older heartbeat is of a process that is gone
+STA_UNSYNC = 0x0040
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _ask("disk", lambda: _disk(settings))
     yield _ask("clock", lambda: _clock(settings))
     yield _ask("model", lambda: _model(settings))
-    yield _ask("device", _device)
+    yield _ask("device", lambda: _device(settings.infer.device))
+    yield _ask("jobs", lambda: _jobs(settings))
     yield _mode(settings)
     for destination in settings.destinations:
         yield _destination(destination, settings.receive.ae_title)
@@ -74,10 +78,44 @@ def _clock(settings: Settings) -> str:
     from ichnode.worklist.engine import connect, database_now
 
     engine = connect(settings.node.database.get_secret_value())
+    if engine.dialect.name == "sqlite":  # its clock is this host's: there is nothing to compare
+        return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC; {_synchronisation()}"
     apart_s = abs((database_now(engine) - datetime.now(UTC)).total_seconds())
     if apart_s > CLOCK_TOLERANCE_S:
         raise OSError(f"The clocks of this host and the database are {apart_s:.1f} s apart.")
     return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, {apart_s:.1f} s from the database's."
+
+
+class _Timex(ctypes.Structure):
+    """The beginning of the kernel's struct timex, and room for its rest."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_byte * 512),
+    )
+
+
+def _synchronisation() -> str:
+    """Say what the kernel thinks of its clock.
+
+    No verdict: a container, or a guest whose host keeps the time, says "unsynchronised" and may
+    well be right to the millisecond.
+
+    References
+    ----------
+    adjtimex(2): modes 0 only reads; STA_UNSYNC.
+    """
+    timex = _Timex(modes=0)
+    if ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex)) < 0:
+        return f"warning: the kernel does not tell ({os.strerror(ctypes.get_errno())})."
+    if timex.status & STA_UNSYNC:
+        return "warning: the kernel knows of no time service that keeps it; check NTP on this host."
+    return f"kept by a time service, to {timex.maxerror / 1000:.0f} ms at worst."
 
 
 def _model(settings: Settings) -> str:
@@ -89,13 +127,33 @@ def _model(settings: Settings) -> str:
     return f"{summary['name']} {summary['version']} ({entry.model_uid}), whole and unaltered."
 
 
-def _device() -> str:
+def _device(choice: Literal["auto", "cuda", "cpu"]) -> str:
+    if choice == "cuda":
+        from ichnode.infer.device import engine_makers
+
+        engine_makers(choice)  # refuses, in the words of the infer role, where there is none
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return f"No GPU; {os.cpu_count()} CPU cores."
     return f"GPU {done.stdout.strip().splitlines()[0]}."
+
+
+def _jobs(settings: Settings) -> str:
+    from ichnode.service.assembly import open_worklist
+
+    worklist = open_worklist(settings)
+    try:
+        beats = worklist.views.heartbeats()
+    finally:
+        worklist.close()
+    failing = {
+        job for beat in beats if beat.age_s < FRESH_S for job in beat.detail.get("failing", ())
+    }
+    if failing:
+        raise OSError(f"Housekeeping fails at: {', '.join(sorted(failing))}; see its log.")
+    return "No job of housekeeping fails."
 
 
 def _mode(settings: Settings) -> Check:
@@ -127,8 +185,3 @@ def _destination(destination: DestinationSettings, calling_ae: str) -> Check:
         timeout_s=min(destination.timeout_s, 10.0),
     )
     return Check(f"destination {destination.name}", answer.ok, answer.sentence)
-
-
-def spool_of(settings: Settings) -> Path:
-    """Return the spool folder."""
-    return settings.node.spool

@@ -5,28 +5,27 @@ Torch is imported by the infer role alone.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import structlog
 
 from ichnode import __version__
-from ichnode.domain.errors import ConfigurationError, Transient
+from ichnode.domain.errors import ConfigurationError, IchnodeError, Transient
 from ichnode.logs import configure_logging
-from ichnode.service import systemd
+from ichnode.service import orphans, systemd
 from ichnode.service.assembly import Door, open_worklist
 from ichnode.service.loop import StageLoop
+from ichnode.service.siblings import Siblings
 from ichnode.service.stopping import Stopping
-from ichnode.service.supervisor import ROLES, Supervisor
-from ichnode.settings import Settings, load_settings
+from ichnode.service.supervisor import ROLES, STOP_S, Supervisor
+from ichnode.settings import Settings
 from ichnode.spool import make_folder
 from ichnode.worklist.worklist import Worklist
 
@@ -34,19 +33,30 @@ log = structlog.get_logger(__name__)
 
 HEARTBEAT_S = 10.0
 HANG_S = 600.0  # a loop that is silent for so long hangs: the watchdog is no longer fed
+LOOK_S = 1.0  # how often the receiver is asked whether all of it runs
 
 
-def run_node(config: Path | None) -> int:
-    """Run every role under the supervisor; return the exit code."""
-    settings = load_settings(config)
+class ReceiverBroken(IchnodeError):
+    """A thread of the receiver has ended by itself."""
+
+
+def run_node(settings: Settings, arguments: Sequence[str]) -> int:
+    """Run every role under the supervisor; return the exit code.
+
+    Parameters
+    ----------
+    settings : Settings
+        The node's.
+    arguments : sequence of str
+        The global options by which the roles find the same settings.
+    """
     _configure(settings, "node")
     open_worklist(settings).close()  # refuse a wrong schema here, once, in one sentence
-    arguments = ("--config", str(config)) if config else ()
     return Supervisor(arguments, stopping=Stopping().listen()).run()
 
 
-def run_role(role: str, config: Path | None) -> int:
-    """Run one role until it is asked to stop; return the exit code.
+def run_role(role: str, settings: Settings) -> int:
+    """Run one role until it is asked to stop, or its supervisor is gone; return the exit code.
 
     Raises
     ------
@@ -55,10 +65,11 @@ def run_role(role: str, config: Path | None) -> int:
     """
     if role not in _RUN:
         raise ConfigurationError(f"There is no role {role!r}. The roles are {', '.join(ROLES)}.")
-    settings = load_settings(config)
     _configure(settings, role)
+    stopping = Stopping().listen()
+    orphans.die_with_supervisor()
     make_folder(settings.node.spool)
-    _RUN[role](settings, Stopping().listen())
+    _RUN[role](settings, stopping)
     log.info("role.stopped", role=role)
     return 0
 
@@ -87,13 +98,16 @@ class Presence:
         *,
         detail: dict[str, Any] | None = None,
         alive: Callable[[], bool] = lambda: True,
+        failing: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._role, self._host, self._worklist = role, settings.node.host_id, worklist
         self._stop, self._detail, self._alive = stopping.event, detail or {}, alive
+        self._failing = failing
 
     def begin(self) -> None:
         """Announce readiness and keep beating until the stop."""
         self._beat()
+        orphans.end_at_last(self._stop, STOP_S)
         threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
         systemd.watch(self._alive, self._stop)
         systemd.notify(systemd.READY)
@@ -104,8 +118,10 @@ class Presence:
             self._beat()
 
     def _beat(self) -> None:
+        failing = list(self._failing())
+        detail = self._detail | ({"failing": failing} if failing else {})
         try:
-            self._worklist.beat(self._role, self._host, os.getpid(), self._detail)
+            self._worklist.beat(self._role, self._host, os.getpid(), detail)
         except Transient:
             log.warning("heartbeat.missed")
 
@@ -167,18 +183,15 @@ def _run_receive(settings: Settings, stopping: Stopping) -> None:
 
     open_worklist(settings).close()
     listener = open_listener(settings.receive)
-    siblings = []
+    siblings = Siblings(stopping)
     for number in range(1, settings.receive.processes):
-        # Forked before there are threads, connections or journals: nothing is shared but the door.
-        pid = os.fork()
-        if pid == 0:
-            _receive(settings, stopping, listener, number)
-            os._exit(0)
-        siblings.append(pid)
+        # Forked before there are connections or journals: nothing is shared but the door.
+        siblings.fork(partial(_receive, settings, stopping, listener, number))
+    siblings.start()
     try:
         _receive(settings, stopping, listener, 0)
     finally:
-        _end_siblings(siblings)
+        siblings.join()
 
 
 def _receive(settings: Settings, stopping: Stopping, listener: socket.socket, number: int) -> None:
@@ -199,18 +212,13 @@ def _receive(settings: Settings, stopping: Stopping, listener: socket.socket, nu
             detail={"port": receiver.port, "ae_title": settings.receive.ae_title},
             alive=lambda: receiver.is_alive,
         ).begin()
-        stopping.event.wait()
+        broken = False
+        while not broken and not stopping.event.wait(LOOK_S):
+            broken = not receiver.is_alive
         systemd.notify(systemd.STOPPING)
         receiver.stop()
-
-
-def _end_siblings(pids: Sequence[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    for pid in pids:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
+        if broken:
+            raise ReceiverBroken("A part of the receiver ended by itself.")
 
 
 def _run_infer(settings: Settings, stopping: Stopping) -> None:
@@ -242,12 +250,20 @@ def _run_deliver(settings: Settings, stopping: Stopping) -> None:
         calling_ae=settings.receive.ae_title,
     )
     with closing(open_worklist(settings)) as worklist:
-        outbox = worklist.outbox(send.shut)
-        loops = [
-            _loop("report", worklist.documents, report, settings, stopping, worklist),
-            _loop("send", outbox, send, settings, stopping, worklist),
-        ]
+        loops = [_loop("report", worklist.documents, report, settings, stopping, worklist)]
+        for destination in settings.destinations:
+            # One loop each: a peer that answers slowly holds up nobody but itself.
+            outbox = worklist.outbox(_all_but(destination.name, settings, send.shut))
+            loops.append(_loop("send", outbox, send, settings, stopping, worklist))
         _run_loops("deliver", loops, settings, worklist, stopping)
+
+
+def _all_but(
+    name: str, settings: Settings, shut: Callable[[], frozenset[str]]
+) -> Callable[[], frozenset[str]]:
+    """Return what names every destination but one, and that one too while it is shut."""
+    others = frozenset(d.name for d in settings.destinations) - {name}
+    return lambda: others | shut()
 
 
 def _run_web(settings: Settings, stopping: Stopping) -> None:
@@ -272,7 +288,7 @@ def _run_housekeep(settings: Settings, stopping: Stopping) -> None:
             worklist, settings.node.spool, settings.housekeep, settings.receive.reserve_bytes
         )
         keeper.start()
-        Presence("housekeep", settings, worklist, stopping).begin()
+        Presence("housekeep", settings, worklist, stopping, failing=keeper.failing).begin()
         stopping.event.wait()
         systemd.notify(systemd.STOPPING)
         keeper.stop()

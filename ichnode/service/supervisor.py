@@ -25,7 +25,7 @@ from pathlib import Path
 import structlog
 
 from ichnode.domain.retry import RetryPolicy
-from ichnode.service import systemd
+from ichnode.service import orphans, systemd
 from ichnode.service.stopping import Stopping
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,7 @@ ROLES = ("receive", "infer", "deliver", "web", "housekeep")
 """In the order of the corridor; they are stopped in this order."""
 
 RESTART = RetryPolicy(first=timedelta(seconds=1), longest=timedelta(seconds=60), attempts=None)
+START_S = 300.0  # a child that is not ready by then is killed and started again
 WATCHDOG_S = 60.0  # a child that has not reported life for so long is killed and started again
 STOP_S = 60.0  # how long one role may take to stop before it is killed
 
@@ -49,12 +50,18 @@ class Child:
     ready: bool = False
     deaths: int = 0
     start_at: float = 0.0  # monotonic: not before
+    started_at: float = 0.0  # monotonic
     heard_at: float = field(default_factory=time.monotonic)
 
     @property
     def running(self) -> bool:
         """Whether the process is there."""
         return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the process a signal, if it is there."""
+        if self.process is not None:
+            self.process.send_signal(number)
 
 
 class Supervisor:
@@ -63,11 +70,15 @@ class Supervisor:
     Parameters
     ----------
     arguments : sequence of str
-        What follows ``python -m ichnode`` for every child, before ``run ROLE``: the ``--config``.
+        What follows the program for every child, before ``run ROLE``: the global options.
     roles : sequence of str
         Which roles, in the order in which they are stopped.
     environment : mapping of str to str
         What the children find in theirs.
+    program : sequence of str
+        How a child is started.
+    start_s : float
+        A child that is not ready so long after its start is killed and started again.
     """
 
     def __init__(
@@ -77,8 +88,11 @@ class Supervisor:
         stopping: Stopping,
         roles: Sequence[str] = ROLES,
         environment: Mapping[str, str] = os.environ,
+        program: Sequence[str] = (sys.executable, "-m", "ichnode"),
+        start_s: float = START_S,
     ) -> None:
         self._arguments, self._stopping, self._environment = arguments, stopping, environment
+        self._program, self._start_s = program, start_s
         self._folder = tempfile.TemporaryDirectory(prefix="ichnode-")
         self._selector = selectors.DefaultSelector()
         self._children = [self._listen(role) for role in roles]
@@ -111,9 +125,10 @@ class Supervisor:
     def _tend(self, child: Child) -> None:
         now = time.monotonic()
         if child.running:
-            if child.ready and now - child.heard_at > WATCHDOG_S and child.process is not None:
-                log.error("role.silent", role=child.role, seconds=round(now - child.heard_at))
-                child.process.kill()
+            silent_s = now - (child.heard_at if child.ready else child.started_at)
+            if silent_s > (WATCHDOG_S if child.ready else self._start_s):
+                log.error("role.silent", role=child.role, seconds=round(silent_s))
+                child.signal(signal.SIGKILL)
             return
         if child.process is not None:
             self._mourn(child, child.process.returncode)
@@ -124,11 +139,12 @@ class Supervisor:
         environment = dict(self._environment) | {
             "NOTIFY_SOCKET": child.address,
             "WATCHDOG_USEC": str(int(WATCHDOG_S * 1e6 / 2)),
+            orphans.SUPERVISOR_VARIABLE: str(os.getpid()),
         }
-        command = [sys.executable, "-m", "ichnode", *self._arguments, "run", child.role]
+        command = [*self._program, *self._arguments, "run", child.role]
         # A group of its own: Ctrl-C reaches the supervisor alone, which stops them in order.
         child.process = subprocess.Popen(command, env=environment, start_new_session=True)
-        child.ready, child.heard_at = False, time.monotonic()
+        child.ready, child.started_at = False, time.monotonic()
         log.info("role.started", role=child.role, pid=child.process.pid)
 
     def _mourn(self, child: Child, code: int) -> None:
@@ -158,18 +174,22 @@ class Supervisor:
     def _stop(self) -> int:
         systemd.notify(systemd.STOPPING)
         log.info("node.stopping")
-        code = 0
-        for child in self._children:
-            if child.process is None:
-                continue
-            if child.running:
-                child.process.send_signal(signal.SIGTERM)
-            try:
-                code = max(code, abs(child.process.wait(STOP_S)))
-            except subprocess.TimeoutExpired:
-                log.error("role.killed", role=child.role, seconds=STOP_S)
-                child.process.kill()
-                child.process.wait()
-                code = 1
+        code = max((self._end(child) for child in self._children), default=0)
         log.info("node.stopped", exit_code=code)
         return code
+
+    def _end(self, child: Child) -> int:
+        """Stop one role and return its exit code."""
+        if child.process is None:
+            return 0
+        child.signal(signal.SIGTERM)
+        try:
+            code = child.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            log.error("role.killed", role=child.role, seconds=STOP_S)
+            child.process.kill()
+            child.process.wait()
+            return 1
+        log.info("role.ended", role=child.role, exit_code=code)
+        # One that was still starting had not yet learnt to stop in order.
+        return 0 if code == -signal.SIGTERM and not child.ready else abs(code)

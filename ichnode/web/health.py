@@ -79,6 +79,10 @@ def _role(role: str, beats: Sequence[HeartbeatRow]) -> Check:
     ages = [beat.age_s for beat in beats if beat.role == role]
     if not ages:
         return Check(role, False, "Never heard of.")
+    alive = [beat for beat in beats if beat.role == role and beat.age_s <= SILENT_S]
+    failing = sorted({str(job) for beat in alive for job in beat.detail.get("failing", ())})
+    if failing:
+        return Check(role, False, f"Failing: {', '.join(failing)}.")
     age_s = min(ages)
     return Check(role, age_s <= SILENT_S, f"Last heard of {age_s:.0f} s ago.")
 

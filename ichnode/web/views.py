@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from ichnode.domain.lifecycle import Analysis, Band, Delivery, Reception
 from ichnode.domain.reasons import Reason
@@ -183,6 +183,8 @@ class HeartbeatRow(Protocol):
     def pid(self) -> int: ...
     @property
     def age_s(self) -> float: ...
+    @property
+    def detail(self) -> Mapping[str, Any]: ...
 
 
 Heartbeats = Callable[[], Sequence[HeartbeatRow]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,6 +20,7 @@ class Beat:
     age_s: float = 1.0
     host: str = "ct-host"
     pid: int = 1
+    detail: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -171,3 +172,12 @@ def test_a_full_disk_and_a_positive_that_does_not_get_out_are_named():
 def test_a_database_that_is_down_is_one_failed_check():
     """The rest cannot be known and is not claimed."""
     assert examined(Answers(down=True)) == {"disk": True, "worklist": False}
+
+
+def test_a_job_that_fails_is_named_though_its_role_is_alive():
+    """Housekeeping that beats and cannot do its work is not well."""
+    beats = tuple(
+        Beat(role, detail={"failing": ["guard"]} if role == "housekeep" else {})
+        for role in health.ROLES
+    )
+    assert examined(Answers(beats=beats))["housekeep"] is False
