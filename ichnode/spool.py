@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -77,7 +78,7 @@ def write_durable(path: Path, content: bytes | Iterable[bytes]) -> None:
         When the disk is full; nothing is left behind.
     """
     make_folder(path.parent)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         with aside.open("wb") as file:
             for chunk in (content,) if isinstance(content, bytes) else content:

@@ -129,6 +129,7 @@ class DeliveryEvent(Enum):
     GAVE_UP = "gave_up"
     REQUEUED = "requeued"
     RELEASED = "released"  # a person opened the outputs
+    REVOKED = "revoked"  # a person closed them again
 
 
 DELIVERY: dict[tuple[Delivery, DeliveryEvent], Delivery] = {
@@ -139,6 +140,9 @@ DELIVERY: dict[tuple[Delivery, DeliveryEvent], Delivery] = {
     (Delivery.DUE, DeliveryEvent.GAVE_UP): Delivery.FAILED,
     (Delivery.FAILED, DeliveryEvent.REQUEUED): Delivery.DUE,
     (Delivery.WITHHELD, DeliveryEvent.RELEASED): Delivery.DUE,
+    (Delivery.WAITING, DeliveryEvent.REVOKED): Delivery.WITHHELD,
+    (Delivery.DUE, DeliveryEvent.REVOKED): Delivery.WITHHELD,
+    (Delivery.WITHHELD, DeliveryEvent.ACKNOWLEDGED): Delivery.DELIVERED,  # it was on its way
 }
 
 

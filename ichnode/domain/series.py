@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 THIN_BELOW_MM = 3.0
+SET_ASIDE = 0xFFFF
+"""No status of DICOM: the instance was acknowledged, and the worklist would not record it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Header:
     pixel_spacing_mm: tuple[float, float] | None = None  # between rows (y), between columns (x)
     orientation: tuple[float, ...] | None = None  # Image Orientation (Patient): row then column
     position_mm: tuple[float, float, float] | None = None  # Image Position (Patient)
-    expected_count: int | None = None  # (0020,1209) or (0020,1002) where stated, else None
+    expected_count: int | None = None  # (0020,1209) where stated, else None
     requested_priority: str = ""  # (0040,1003) where stated: STAT, HIGH, ROUTINE, MEDIUM, LOW
 
     @property
@@ -90,7 +92,7 @@ class Refusal:
     at: datetime
     calling_ae: str
     peer_address: str
-    status: int  # C-STORE status sent, or 0 for a refused association
+    status: int  # C-STORE status sent, SET_ASIDE, or 0 for a refused association
     sentence: str  # without patient data
     sop_class_uid: str = ""
 

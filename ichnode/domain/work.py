@@ -30,8 +30,8 @@ class Lease:
 class Phase(Enum):
     """Why a series is looked at."""
 
-    PLAUSIBLE = "plausible"  # only a positive may be stated
-    FINAL = "final"  # anything may be stated
+    PLAUSIBLE = "plausible"  # read strictly: whatever may still come refuses
+    FINAL = "final"  # nothing more is to come: gaps are warnings, anything may be stated
 
 
 # ------------------------------------------------------------------ infer
@@ -39,7 +39,16 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AnalysisWork:
-    """One frozen set of instances of one series."""
+    """One frozen set of instances of one series.
+
+    Attributes
+    ----------
+    earlier : AnalysisResult or None
+        What was said of the first `earlier_count` of the instances, by whatever model. The others,
+        if any, came under SOP Instance UIDs that these have already.
+    earlier_digest : str
+        The digest of those.
+    """
 
     lease: Lease
     series_uid: str
@@ -48,7 +57,9 @@ class AnalysisWork:
     set_digest: str
     phase: Phase
     instances: tuple[InstanceRef, ...] = field(repr=False)
-    earlier: AnalysisResult | None = field(repr=False)  # of exactly this set, by whatever model
+    earlier: AnalysisResult | None = field(repr=False)
+    earlier_digest: str = ""
+    earlier_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,7 @@ class Analysed:
     """The model has spoken."""
 
     result: AnalysisResult
+    kept: bool = False  # it is `earlier` of the work: what came since shows the same pictures
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ compared with the header, because a small hostile file can otherwise ask for gig
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pydicom import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import get_decoder
 
-from ichnode.domain.errors import NotAnalysable
+from ichnode.domain.errors import NotAnalysable, Transient
 from ichnode.domain.reasons import Reason
 from ichnode.imaging.codestream import codestream
 from ichnode.imaging.elements import (
@@ -120,13 +121,22 @@ def read_picture(path: Path) -> Part10:
     ------
     NotAnalysable
         UNREADABLE, when the file is gone or is no DICOM file.
+    Transient
+        When the disk or the file server does not let us read: nothing is wrong with the image.
     """
     try:
         source = path.read_bytes()
         limit = _inflate_limit(source)
         return read_part10(source, PIXEL_TAGS, last=PIXEL_DATA, inflate_limit=limit)
-    except (OSError, NotPart10) as error:
+    except (FileNotFoundError, NotPart10) as error:
         raise unreadable(type(error).__name__) from error
+    except OSError as error:
+        raise Transient(f"An instance file could not be read: {_errno(error)}.") from error
+
+
+def _errno(error: OSError) -> str:
+    """Return the name of the error, without the path: EIO."""
+    return errno.errorcode.get(error.errno or 0, type(error).__name__)
 
 
 def _inflate_limit(source: bytes) -> int:

@@ -94,6 +94,7 @@ def read_part10(
     last: int,
     items: int | None = None,
     inflate_limit: int = 1 << 24,
+    most: int | None = None,
 ) -> Part10:
     """Take the `wanted` elements out of a Part 10 file, wherever they are nested.
 
@@ -109,24 +110,28 @@ def read_part10(
         Keep at most so many items of each sequence; None keeps all.
     inflate_limit : int
         A deflated data set is inflated to at most so many bytes.
+    most : int or None
+        How many elements may stand at the top level; elements of eight bytes each could otherwise
+        keep the reader busy for minutes. None allows any number.
 
     Raises
     ------
     NotPart10
         When there is no preamble and prefix (PS3.10 7.1), no transfer syntax, the deflated stream
-        is damaged, or sequences do not hold together.
+        is damaged, sequences do not hold together, or there are too many elements.
     """
     if source[128:132] != b"DICM":
         raise NotPart10("the DICM prefix is missing")
     syntax, start = _read_meta(source)
     if syntax == DEFLATED_LE:
         body, reached_end = _inflate(source[start:], _FIRST_INFLATED)
-        found, reached_last = _collect(body, 0, wanted, last, items, _EXPLICIT)
+        found, reached_last = _collect(body, 0, wanted, last, items, _EXPLICIT, most)
         if not (reached_last or reached_end):
             body, _ = _inflate(source[start:], inflate_limit)
-            found, _ = _collect(body, 0, wanted, last, items, _EXPLICIT)
+            found, _ = _collect(body, 0, wanted, last, items, _EXPLICIT, most)
         return Part10(syntax, found)
-    found, _ = _collect(source, start, wanted, last, items, _declared(syntax, source, start))
+    coding = _declared(syntax, source, start)
+    found, _ = _collect(source, start, wanted, last, items, coding, most)
     return Part10(syntax, found)
 
 
@@ -161,13 +166,21 @@ def _inflate(deflated: bytes, limit: int) -> tuple[bytes, bool]:
 
 
 def _collect(
-    source: bytes, start: int, wanted: frozenset[int], last: int, items: int | None, coding: _Coding
+    source: bytes,
+    start: int,
+    wanted: frozenset[int],
+    last: int,
+    items: int | None,
+    coding: _Coding,
+    most: int | None,
 ) -> tuple[Dataset, bool]:
     """Collect the wanted elements; the second value says whether `last` was passed."""
     kept: dict[BaseTag, RawDataElement | DataElement] = {}
-    for found in _elements(source, start, len(source), coding, 0):
+    for count, found in enumerate(_elements(source, start, len(source), coding, 0), start=1):
         if found.tag > last:
             return Dataset(kept), True
+        if most is not None and count > most:
+            raise NotPart10(f"it has more than {most} elements")
         if found.tag in wanted and found.whole:
             kept[BaseTag(found.tag)] = _keep(source, found, wanted, items, coding, 0)
     return Dataset(kept), False

@@ -19,6 +19,7 @@ from ichnode.imaging.values import first, functional_group, integer, number, num
 
 WRONG_DATA_SET = 0xA900  # PS3.4 B.2.3: data set does not match SOP class
 NOT_UNDERSTOOD = 0xC000
+MOST_ELEMENTS = 20_000  # at the top level; the richest real objects have some hundreds
 
 _IDENTITY = {
     0x00080018: "SOP Instance UID",
@@ -67,7 +68,6 @@ HEADER_TAGS = (
         0x00200013,  # Instance Number
         0x00200032,  # Image Position (Patient)
         0x00200037,  # Image Orientation (Patient)
-        0x00201002,  # Images in Acquisition
         0x00201209,  # Number of Series Related Instances
         0x00209156,  # Frame Acquisition Number
         0x00280008,  # Number of Frames
@@ -90,7 +90,7 @@ def read_header(source: bytes | Path) -> Header:
     """
     held = source if isinstance(source, bytes) else source.read_bytes()
     try:
-        part10 = read_part10(held, HEADER_TAGS, last=PER_FRAME_GROUPS, items=1)
+        part10 = read_part10(held, HEADER_TAGS, last=PER_FRAME_GROUPS, items=1, most=MOST_ELEMENTS)
     except NotPart10 as error:
         raise BadInstance(NOT_UNDERSTOOD, f"This is no DICOM data set: {error}.") from error
     return parse_header(part10.dataset)
@@ -202,9 +202,10 @@ def _contrast_agent(dataset: Dataset) -> str:
 
 
 def _expected_count(dataset: Dataset) -> int | None:
-    """Return how many instances the sender says there are; zero and less say nothing."""
-    for tag in (0x00201209, 0x00201002):
-        stated = integer(dataset, tag)
-        if stated is not None and stated > 0:
-            return stated
-    return None
+    """Return how many instances the sender says there are; zero and less say nothing.
+
+    Images in Acquisition (0020,1002) is no substitute: a series may have several acquisitions, and
+    an acquisition several series.
+    """
+    stated = integer(dataset, 0x00201209)
+    return stated if stated is not None and stated > 0 else None

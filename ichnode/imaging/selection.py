@@ -71,6 +71,10 @@ _CONTRAST_TEXT = re.compile(
     r"\bCT[AV]\b|ANGIO|\bVENOUS\b|\bARTERIAL\b|\bBOLUS\b|(?<![A-Z])C\+|\+C\b"
     r"|\b(POST|WITH|W)[\s_-]+(IV[\s_-]+)?CON(TRAST)?\b|\bPOST[\s_-]+(IV|C)\b|\bCE[\s_-]?CT\b"
 )
+_PLAIN_TEXT = re.compile(
+    r"\bNC(CT)?\b|\bNE?CT\b|\bPLAIN\b|\bNATIVE?\b|\bWO\b|\bW/O\b|\bWITHOUT\b|\bC-(?!\w)"
+    r"|\bNON[\s-]?CON|\bUNENHANCED\b|\bPRE[\s-]?CON"
+)
 _SPECTRAL_TEXT = re.compile(
     r"\bIODINE\b|\bVNC\b|VIRTUAL\s?NON|\bRHO\b|Z\s?_?EFF|EFFECTIVE\s?Z|ELECTRON\s?DENSITY"
 )
@@ -155,6 +159,11 @@ def _described(header: Header) -> str:
     return header.series_description.upper().replace("_", " ")
 
 
+def _names(header: Header) -> tuple[str, str]:
+    """Return series description and protocol name for matching."""
+    return _described(header), header.protocol_name.upper().replace("_", " ")
+
+
 def _is_own(header: Header) -> bool:
     return header.model_name.strip().lower() == _OWN_MODEL
 
@@ -206,8 +215,18 @@ def _is_perfusion(header: Header) -> bool:
 
 
 def _has_contrast(header: Header) -> bool:
-    agent = header.contrast_agent.strip().upper()
-    return agent not in _NO_AGENT or _CONTRAST_TEXT.search(_described(header)) is not None
+    """Say whether the agent, the series description or the protocol name tells of contrast medium.
+
+    A stroke protocol is often named after its angiography, also in the plain series that begins
+    it: where the series calls itself plain, the protocol's name is not held against it. Study
+    Description is too coarse to be asked: it names everything that was ordered.
+    """
+    if header.contrast_agent.strip().upper() not in _NO_AGENT:
+        return True
+    described, protocol = _names(header)
+    if _CONTRAST_TEXT.search(described):
+        return True
+    return _PLAIN_TEXT.search(described) is None and _CONTRAST_TEXT.search(protocol) is not None
 
 
 def _is_sharp(header: Header) -> bool:

@@ -54,6 +54,10 @@ class CtVolume:
         SOP Instance UID of each slice, ``uid#frame`` (from 1) for a frame of a multi-frame object.
     gaps : int
         Places where slices are missing.
+    missing : float
+        Share of the extent that is missing in the gaps, 0 to 1.
+    unreadable : int
+        Slices that are there and could not be decoded.
     tilt_deg : float
         Angle between the slice normal and the way of the table; the volume is not sheared upright.
     brain_mm, noise_hu : float
@@ -71,6 +75,8 @@ class CtVolume:
     warnings: tuple[str, ...] = ()
     brain_mm: float = 0.0
     noise_hu: float = float("nan")
+    missing: float = 0.0
+    unreadable: int = 0
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3 or self.hu.dtype != np.int16 or 0 in self.hu.shape:
@@ -107,14 +113,16 @@ def read_series(instances: Sequence[tuple[Header, Path]], *, complete: bool) -> 
     ------
     NotAnalysable
         With the reason and figures; ``may_change`` where later slices could cure it.
+    Transient
+        When a file cannot be read just now.
     """
     _check_identity([header for header, _ in instances])
     kept = set(map(id, analysable([header for header, _ in instances])))
     single = _without_variants([(h, path) for h, path in instances if id(h) in kept])
     slices, pictures = _slices(single)
-    stack = _settled(slices, complete)
-    hu, stack = _decoded(stack, pictures)
-    spacing_mm, gaps = _check_steps(stack, complete)
+    whole = _settled(slices, complete)
+    hu, stack = _decoded(whole, pictures)
+    spacing_mm, gaps, missing = _check_steps(stack, complete)
     first = stack.slices[0]
     kernel = sharpness(first.header.kernel, first.header.manufacturer)
     seen = judge_pixels(hu, stack.along_mm, spacing_mm[1:], kernel, may_change=not complete)
@@ -133,13 +141,49 @@ def read_series(instances: Sequence[tuple[Header, Path]], *, complete: bool) -> 
         warnings=(*said, *stack.warnings, *seen.warnings),
         brain_mm=seen.brain_mm,
         noise_hu=seen.noise_hu,
+        missing=missing,
+        unreadable=len(whole.slices) - len(stack.slices),
     )
 
 
 def _check_identity(headers: Sequence[Header]) -> None:
-    """Refuse a set that mixes patients, studies or series."""
-    if len({(h.patient_key, h.study_uid, h.series_uid) for h in headers}) > 1:
-        raise NotAnalysable(Reason.IDENTITY)
+    """Refuse a set that mixes patients, studies or series.
+
+    Archives add the Issuer of Patient ID: that it is stated here and not there is no mixture.
+    """
+    counts = [
+        (len({h.patient_id for h in headers}), "patients"),
+        (len({h.issuer_of_patient_id for h in headers} - {""}), "issuers of patient IDs"),
+        (len({h.study_uid for h in headers}), "studies"),
+        (len({h.series_uid for h in headers}), "series"),
+    ]
+    if mixed := [f"{count} {what}" for count, what in counts if count > 1]:
+        raise NotAnalysable(Reason.IDENTITY, ", ".join(mixed))
+
+
+def check_variants(
+    known: Sequence[tuple[Header, Path]], further: Sequence[tuple[Header, Path]]
+) -> None:
+    """Check that what came under known SOP Instance UIDs are header variants and nothing new.
+
+    Parameters
+    ----------
+    known, further : sequence of (Header, Path)
+        What was read as a volume, and what came since; every SOP Instance UID of `further` is in
+        `known`.
+
+    Raises
+    ------
+    NotAnalysable
+        IDENTITY when they name somebody else, CONFLICTING_PIXELS when they show something else.
+    Transient
+        When a file cannot be read just now.
+    """
+    _check_identity([header for header, _ in (*known, *further)])
+    paths = {header.sop_uid: path for header, path in known}
+    for header, path in further:
+        if not same_picture(paths[header.sop_uid], path):
+            raise NotAnalysable(Reason.CONFLICTING_PIXELS)
 
 
 def _without_variants(instances: Sequence[tuple[Header, Path]]) -> list[tuple[Header, Path]]:
@@ -315,8 +359,8 @@ def _image(
     return to_hounsfield(picture.dataset, stored[held.path][held.frame], frame=held.frame)
 
 
-def _check_steps(stack: Stack, complete: bool) -> tuple[tuple[float, float, float], int]:
-    """Return the spacing (z, y, x) in mm and the number of gaps, refusing the hopeless."""
+def _check_steps(stack: Stack, complete: bool) -> tuple[tuple[float, float, float], int, float]:
+    """Return spacing (z, y, x) in mm, number of gaps and share missing, refusing the hopeless."""
     steps = np.diff(stack.along_mm)
     step_mm = float(np.median(steps))
     least, most = SPACING_MM
@@ -324,10 +368,11 @@ def _check_steps(stack: Stack, complete: bool) -> tuple[tuple[float, float, floa
         raise NotAnalysable(Reason.SLICE_SPACING, f"{step_mm:.2f} mm", may_change=not complete)
     gaps = holes(stack.along_mm)
     missing_mm = sum(float(steps[gap]) - step_mm for gap in gaps)
-    if missing_mm > MOST_MISSING * float(steps.sum()):
+    missing = missing_mm / float(steps.sum())
+    if missing > MOST_MISSING:
         detail = f"{len(gaps)} gaps, {missing_mm:.0f} mm missing"
         raise NotAnalysable(Reason.PARTIAL_HEAD, detail, may_change=not complete)
     rows_mm, columns_mm = stack.slices[0].pixel_spacing_mm or (0.0, 0.0)
     if stack.plane.transpose:
         rows_mm, columns_mm = columns_mm, rows_mm
-    return (step_mm, rows_mm, columns_mm), len(gaps)
+    return (step_mm, rows_mm, columns_mm), len(gaps), missing

@@ -9,11 +9,11 @@ from pathlib import Path
 import structlog
 
 from ichnode.domain.errors import ModelUnusable, NotAnalysable
-from ichnode.domain.findings import LABELS, AnalysisResult, LabelResult
-from ichnode.domain.series import Header
+from ichnode.domain.findings import LABELS, AnalysisResult, Finding, LabelResult, Presence
+from ichnode.domain.series import Header, InstanceRef
 from ichnode.domain.work import Analysed, AnalysisOutcome, AnalysisWork, Declined, NotYet, Phase
 from ichnode.imaging.selection import judge_headers, suitability
-from ichnode.imaging.volume import CtVolume, read_series
+from ichnode.imaging.volume import CtVolume, check_variants, read_series
 from ichnode.infer.device import DeviceChoice, engine_makers, set_threads
 from ichnode.infer.predictor import Prediction, Predictor
 from ichnode.nets.bundle import Bundle
@@ -21,6 +21,10 @@ from ichnode.nets.registry import Registry
 from ichnode.spool import resolve
 
 log = structlog.get_logger(__name__)
+
+MOST_UNSEEN = 0.1
+"""Of the extent, that may lack where no haemorrhage is stated; beyond it a person must look. The
+same goes for slices that are there and cannot be decoded, however few."""
 
 
 class InferStage:
@@ -69,18 +73,31 @@ class InferStage:
         self._follow_champion()
         headers = [instance.header for instance in work.instances]
         try:
-            judge_headers(headers)
             if work.earlier is not None and work.earlier.model_uid == self.model_uid:
-                return Analysed(work.earlier)
+                return self._again(work, work.earlier)
+            judge_headers(headers)
             return Analysed(self._analyse(work, headers))
         except NotAnalysable as refusal:
             if refusal.may_change and work.phase is Phase.PLAUSIBLE:
                 return NotYet(refusal.detail or refusal.reason.sentence)
             return Declined(refusal.reason, refusal.detail, refusal.may_change)
 
+    def _again(self, work: AnalysisWork, earlier: AnalysisResult) -> Analysed:
+        """Say what was said before, once all that came since is shown to be header variants."""
+        known = self._files(work.instances[: work.earlier_count])
+        further = self._files(work.instances[work.earlier_count :])
+        judge_headers([header for header, _ in known])
+        if further:
+            check_variants(known, further)
+            log.info("variants.recognised", series=work.series_uid, instances=len(further))
+        return Analysed(earlier, kept=True)
+
+    def _files(self, instances: Sequence[InstanceRef]) -> list[tuple[Header, Path]]:
+        return [(i.header, resolve(self._spool, i.path)) for i in instances]
+
     def _analyse(self, work: AnalysisWork, headers: Sequence[Header]) -> AnalysisResult:
         began = time.monotonic()
-        instances = [(i.header, resolve(self._spool, i.path)) for i in work.instances]
+        instances = self._files(work.instances)
         volume = read_series(instances, complete=work.phase is Phase.FINAL)
         prediction = self._predictor.predict(volume)
         score, _ = suitability(headers, volume)
@@ -101,16 +118,17 @@ class InferStage:
         self, volume: CtVolume, prediction: Prediction, score: float, seconds: float
     ) -> AnalysisResult:
         manifest = self._predictor.bundle.manifest
+        unseen = _unseen(volume) if prediction.finding is Finding.NEGATIVE else None
         return AnalysisResult(
             model_uid=self._predictor.model_uid,
             model_name=manifest.name,
             model_version=manifest.version,
-            finding=prediction.finding,
+            finding=Finding.REVIEW if unseen else prediction.finding,
             labels=tuple(
                 LabelResult(
                     label=label,
                     probability=round(float(prediction.series[index]), 6),
-                    presence=prediction.presence[index],
+                    presence=Presence.UNDETERMINED if unseen else prediction.presence[index],
                     key_sop_uid=volume.slice_uids[prediction.key_slices[index]],
                 )
                 for index, label in enumerate(LABELS)
@@ -124,7 +142,7 @@ class InferStage:
                 *zip(LABELS, manifest.thresholds.urgent, strict=True),
                 ("review", manifest.thresholds.review),
             ),
-            warnings=volume.warnings,
+            warnings=(*volume.warnings, unseen) if unseen else volume.warnings,
             device=prediction.device,
             seconds=round(seconds, 4),
         )
@@ -152,3 +170,13 @@ class InferStage:
                 self._predictor = self._load()
         except ModelUnusable as error:
             log.error("model.refused", error=str(error), model_uid=self.model_uid)
+
+
+def _unseen(volume: CtVolume) -> str | None:
+    """Return why nothing can be ruled out from a volume: too much of the head was not seen."""
+    if volume.missing <= MOST_UNSEEN and not volume.unreadable:
+        return None
+    return (
+        f"nothing is ruled out: {volume.missing:.0%} of the extent missing, "
+        f"{volume.unreadable} slices unreadable"
+    )

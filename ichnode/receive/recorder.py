@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ import structlog
 
 from ichnode.domain.errors import OutOfSpace, Transient
 from ichnode.domain.retry import RetryPolicy
-from ichnode.domain.series import Arrival, Refusal
+from ichnode.domain.series import SET_ASIDE, Arrival, Refusal
 from ichnode.receive.journal import Journal
 from ichnode.receive.segment import Place
 from ichnode.spool import is_full, make_folder
@@ -104,7 +104,8 @@ class Recorder:
         self._spool, self._journal, self._recording = spool, journal, recording
         self._changed = threading.Condition()
         self._items: deque[Item] = deque()
-        self._recorded: list[Place] = []  # not yet settled
+        self._recorded: list[Stored] = []  # not yet settled
+        self._set_aside: set[int] = set()  # never settled: the next start tries them again
         self._backlog = self._backlog_bytes = self._unsettled_bytes = self._refusals = 0
         self._urgent = 0  # so many items at the front must not wait
         self._stopping = threading.Event()
@@ -188,8 +189,9 @@ class Recorder:
         if isinstance(item, Stored):
             self._backlog -= 1
             self._backlog_bytes -= item.place.body_bytes
-            self._unsettled_bytes += item.place.body_bytes
-            self._recorded.append(item.place)
+            if item.place.sequence not in self._set_aside:
+                self._unsettled_bytes += item.place.body_bytes
+                self._recorded.append(item)
         elif isinstance(item, Refusal):
             self._refusals -= 1
 
@@ -227,6 +229,8 @@ class Recorder:
         except Exception:  # one instance that cannot be recorded must not stop all
             log.warning("batch.rejected", count=len(instances), exc_info=True)
             done = all(self._record_alone(instance) for instance in instances)
+        # Housekeeping may have deleted a file that stood here already, before it was recorded anew.
+        done = done and self._insist(lambda: self._file_missing(instances))
         if done:
             seconds = round(time.monotonic() - started, 4)
             log.debug("instances.recorded", count=len(instances), seconds=seconds)
@@ -242,13 +246,13 @@ class Recorder:
                     return False
         arrival = instance.arrival
         log.error("instance.set_aside", path=arrival.path, sop_class=arrival.header.sop_class_uid)
-        sentence = "The worklist could not record this instance; its file is kept in the spool."
+        self._set_aside.add(instance.place.sequence)
         refusal = Refusal(
             arrival.received_at,
             arrival.calling_ae,
             arrival.peer_address,
-            0,
-            sentence,
+            SET_ASIDE,
+            "The worklist could not record this; it is kept, for the next start to try again.",
             arrival.header.sop_class_uid,
         )
         with contextlib.suppress(Exception):
@@ -273,6 +277,9 @@ class Recorder:
 
     # ------------------------------------------------------------------ files
 
+    def _file_missing(self, instances: Sequence[Stored]) -> None:
+        self._file([replace(instance, again=False) for instance in instances])
+
     def _file(self, instances: Sequence[Stored]) -> None:
         try:
             for instance in instances:
@@ -288,7 +295,7 @@ class Recorder:
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_size == instance.place.body_bytes:
                     return
-        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.part")
         try:
             descriptor = os.open(aside, _NEW_FILE, 0o640)
         except FileNotFoundError:
@@ -312,7 +319,7 @@ class Recorder:
                 self._changed.wait_for(self._is_due, timeout=KEEP_EVERY_S)
             try:
                 self._journal.tend(1 if self.keep() else None)
-            except (OSError, OutOfSpace) as error:
+            except (OSError, Transient) as error:
                 log.warning("keeping.delayed", error=type(error).__name__, backlog=self._backlog)
                 self._stopping.wait(KEEP_EVERY_S)
 
@@ -326,18 +333,24 @@ class Recorder:
         -------
         bool
             False when there was nothing to do.
+
+        Raises
+        ------
+        OSError, Transient
+            When the disk failed; all of it is kept for another time.
         """
         with self._changed:
             recorded, self._recorded, self._unsettled_bytes = self._recorded, [], 0
         if not recorded:
             return False
         try:
+            self._file_missing(recorded)
             _sync_file_system(self._spool / "instances")
-        except OSError:
+        except (OSError, Transient):
             with self._changed:
                 self._recorded[:0] = recorded
             raise
-        self._journal.settle(recorded)
+        self._journal.settle([instance.place for instance in recorded])
         return True
 
     # ------------------------------------------------------------------ the end
@@ -358,7 +371,7 @@ class Recorder:
         for thread in (self._recorder, self._keeper):
             if thread.ident is not None:
                 thread.join()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, Transient):
             self.keep()
         return not self._items
 

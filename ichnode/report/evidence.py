@@ -58,10 +58,12 @@ def middle_slice(work: DocumentWork) -> KeySlice:
 
 
 def evidence(work: DocumentWork) -> bytes:
-    """Encode the reference to every image that was analysed."""
+    """Encode the reference to every image that was analysed, and to none that was left out."""
+    analysed = {uid.partition("#")[0] for uid, _ in work.result.slice_probabilities}
     images = [
         DocumentRef(i.header.sop_class_uid, i.header.sop_uid, work.series_uid, work.study_uid)
         for i in work.instances
+        if i.header.sop_uid in analysed
     ]
     return _references(EVIDENCE, images)
 

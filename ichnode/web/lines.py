@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ichnode.domain.lifecycle import Analysis, Delivery
-from ichnode.domain.series import Refusal
+from ichnode.domain.series import SET_ASIDE, Refusal
 from ichnode.web import wording
 from ichnode.web.views import (
     DeliveryRow,
@@ -250,10 +250,16 @@ def refusal_line(refusal: Refusal, now: datetime) -> RefusalLine:
         stamp=wording.stamp(refusal.at),
         calling_ae=wording.clean(refusal.calling_ae),
         peer=wording.clean(refusal.peer_address),
-        status=f"0x{refusal.status:04X}" if refusal.status else "rejected",
+        status=_status_of(refusal),
         sentence=wording.clean(refusal.sentence),
         sop_class=wording.clean(refusal.sop_class_uid),
     )
+
+
+def _status_of(refusal: Refusal) -> str:
+    if refusal.status == SET_ASIDE:
+        return "kept, not listed"
+    return f"0x{refusal.status:04X}" if refusal.status else "rejected"
 
 
 def tiles(rows: Sequence[ListRow], *, more: bool) -> list[Tile]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import ColumnElement, select
 
-from ichnode.domain.findings import AnalysisResult
 from ichnode.domain.lifecycle import RECEPTION, ReceptionEvent, advance
 from ichnode.domain.series import InstanceRef, set_digest
 from ichnode.domain.work import AnalysisOutcome, AnalysisWork, Failed, Lease, Phase
@@ -82,6 +82,7 @@ class AnalysisQueue:
         series.reception = advance(RECEPTION, series.reception, looked)
         series.claimed_at = transaction.now
         study = transaction.session.get_one(t.Study, series.study_id)
+        earlier = self._earlier(transaction, series, digest, instances)
         transaction.event(
             "series",
             "claimed",
@@ -100,17 +101,33 @@ class AnalysisQueue:
             set_digest=digest,
             phase=phase,
             instances=instances,
-            earlier=self._earlier(transaction, series, digest),
+            earlier=earlier.result if earlier else None,
+            earlier_digest=earlier.set_digest if earlier else "",
+            earlier_count=earlier.instance_count if earlier else 0,
         )
 
     @staticmethod
-    def _earlier(transaction: Transaction, series: t.Series, digest: str) -> AnalysisResult | None:
-        return transaction.session.scalar(
-            select(t.Analysis.result)
-            .where(t.Analysis.series_id == series.id, t.Analysis.set_digest == digest)
-            .order_by(t.Analysis.id.desc())
-            .limit(1)
+    def _earlier(
+        transaction: Transaction,
+        series: t.Series,
+        digest: str,
+        instances: Sequence[InstanceRef],
+    ) -> t.Analysis | None:
+        """Return the latest analysis of this set, or of it before mere variants came.
+
+        A set is the first so many instances of its series. Whether what came under their SOP
+        Instance UIDs since shows the same pictures is for infer to say, which has the files.
+        """
+        uids = [ref.header.sop_uid for ref in instances]
+        found = transaction.session.scalars(
+            select(t.Analysis)
+            .where(t.Analysis.series_id == series.id, t.Analysis.instance_count <= len(instances))
+            .order_by((t.Analysis.set_digest == digest).desc(), t.Analysis.id.desc())
         )
+        for analysis in found:
+            if set(uids[analysis.instance_count :]) <= set(uids[: analysis.instance_count]):
+                return analysis
+        return None
 
     def renew(self, lease: Lease, for_: timedelta) -> bool:
         """Prolong the lease; False when it is lost."""

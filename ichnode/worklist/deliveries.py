@@ -160,6 +160,8 @@ class Outbox:
         return bool(rows)
 
     def _settle(self, transaction: Transaction, row: t.Delivery, outcome: DeliveryOutcome) -> None:
+        if row.state is Delivery.WITHHELD and not _is_acknowledged(row, outcome):
+            return  # closed while it was on its way: it is not tried again
         match outcome:
             case Failed(error):
                 self._undelivered(transaction, row, Undelivered(error))
@@ -263,6 +265,12 @@ class Outbox:
         return transaction.now + self._policy.delivery_retry.wait(row.attempts)
 
 
+def _is_acknowledged(row: t.Delivery, outcome: DeliveryOutcome) -> bool:
+    if not isinstance(outcome, Dispatched):
+        return False
+    return isinstance(outcome.results.get(row.id), Acknowledged)
+
+
 def _item(transaction: Transaction, row: t.Delivery) -> DeliveryItem:
     return DeliveryItem(
         delivery_id=row.id,
@@ -306,7 +314,8 @@ def _study(transaction: Transaction, row: t.Delivery) -> StudyRef:
         patient_birth_date=study.patient_birth_date,
         patient_sex=study.patient_sex,
         series_uid=series.series_uid,
-        instances=tuple((header.sop_class_uid, header.sop_uid) for header in headers),
+        # Once each, however many header variants there are.
+        instances=tuple(dict.fromkeys((one.sop_class_uid, one.sop_uid) for one in headers)),
     )
 
 

@@ -23,9 +23,12 @@ def is_complete(series: t.Series) -> bool:
 
 
 def final_at(series: t.Series, now: datetime, policy: Policy) -> datetime:
-    """Return when a series counts as complete, not before `now`."""
-    if is_complete(series):
-        return now
+    """Return when a series counts as complete, whatever is lacking; not before `now`.
+
+    The announced count alone does not do: scanners announce wrongly, and somebody in between may
+    count otherwise. It counts together with slices that form a brain without a hole, which is
+    what a plausible look establishes (`Settling`).
+    """
     return max(now, series.last_arrived_at + policy.final_quiet(thin=series.thin))
 
 

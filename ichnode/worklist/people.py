@@ -210,7 +210,8 @@ class People:
     def revoke(self, model_uid: str, by: str) -> int:
         """Take back every acceptance of a model; return how many stood.
 
-        What is in the outbox already still goes out: it was due when the outputs were open.
+        What is still in the outbox is withheld, but for destinations on this machine. What is on
+        its way to a peer in this moment may get there, and counts as delivered if it does.
         """
         with self._database.writing() as transaction:
             standing = list(
@@ -224,7 +225,25 @@ class People:
                 one.revoked_at, one.revoked_by = transaction.now, by
             if standing:
                 transaction.event("model", "revoked", model_uid=model_uid, revoked_by=by)
+            self._withhold(transaction, model_uid)
             return len(standing)
+
+    def _withhold(self, transaction: Transaction, model_uid: str) -> None:
+        """Withhold what waits in the outbox for destinations that are open no longer."""
+        open_always = [route.name for route in self._policy.destinations if route.loopback]
+        waiting = transaction.session.scalars(
+            select(t.Delivery)
+            .where(
+                t.Delivery.model_uid == model_uid,
+                t.Delivery.state.in_([Delivery.WAITING, Delivery.DUE]),
+                t.Delivery.destination.not_in(open_always),
+            )
+            .order_by(t.Delivery.id)
+            .with_for_update(key_share=True)
+        )
+        for one in waiting:
+            one.state = advance(DELIVERY, one.state, DeliveryEvent.REVOKED)
+            _delivery_event(transaction, one, "withheld")
 
     def commissions(self) -> tuple[Commissioning, ...]:
         """Return the acceptances that stand, the newest first."""

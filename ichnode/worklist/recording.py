@@ -142,7 +142,8 @@ class _Batch:
         )
 
     def record(self) -> None:
-        studies = self._studies()
+        homes = self._homes()
+        studies = self._studies(set(homes.values()))
         series = self._series(studies)
         known = self._known()
         arrived: dict[int, list[Arrival]] = defaultdict(list)
@@ -163,11 +164,25 @@ class _Batch:
         for study_id in sorted(touched):
             rejudge(self._transaction, self._policy, touched[study_id])
 
-    def _owner(self, series: t.Series, studies: dict[int, t.Study]) -> t.Study:
-        """Return the study that the series came under first.
+    def _homes(self) -> dict[str, str]:
+        """Return the study of each series of the batch: the one that it came under first.
 
-        It is another one than the header's when a series mixes studies: infer then declines it.
+        It is another one than a header's when a series mixes studies. infer declines the series;
+        a study that has no series of its own gets no row, about which nothing could ever be said.
         """
+        uids = {arrival.header.series_uid for arrival in self._arrivals}
+        rows = self._session.execute(
+            select(t.Series.series_uid, t.Study.study_uid)
+            .join(t.Study, t.Study.id == t.Series.study_id)
+            .where(t.Series.series_uid.in_(uids))
+        )
+        homes = {row.series_uid: row.study_uid for row in rows}
+        for arrival in self._arrivals:
+            homes.setdefault(arrival.header.series_uid, arrival.header.study_uid)
+        return homes
+
+    def _owner(self, series: t.Series, studies: dict[int, t.Study]) -> t.Study:
+        """Return the locked study of a series, also when another receiver entered it just now."""
         if series.study_id not in studies:
             studies[series.study_id] = self._session.get_one(
                 t.Study, series.study_id, with_for_update={"key_share": True}
@@ -191,23 +206,24 @@ class _Batch:
             found[sop_uid][sha256] = Known(id_, series_id, purged_at is not None)
         return found
 
-    def _studies(self) -> dict[str, t.Study]:
-        """Return the batch's studies, locked, the new ones entered."""
+    def _studies(self, uids: set[str]) -> dict[str, t.Study]:
+        """Return the studies of the batch's series, locked, the new ones entered."""
         headers: dict[str, Header] = {}
         for arrival in self._arrivals:
             headers.setdefault(arrival.header.study_uid, arrival.header)
-        there = self._locked(t.Study, t.Study.study_uid, headers)
-        missing = [headers[uid] for uid in sorted(headers.keys() - there.keys())]
+        there = self._locked(t.Study, t.Study.study_uid, uids)
+        missing = [headers[uid] for uid in sorted(uids - there.keys())]
         if missing:
             self._session.execute(
                 self._insert(t.Study).on_conflict_do_nothing(index_elements=["study_uid"]),
                 [self._study_values(header) for header in missing],
             )
-            there = self._locked(t.Study, t.Study.study_uid, headers)
+            there = self._locked(t.Study, t.Study.study_uid, uids)
         for arrival in self._arrivals:
-            study = there[arrival.header.study_uid]
-            study.last_arrived_at = self._now
-            self._raise_order(study, arrival.header.requested_priority)
+            study = there.get(arrival.header.study_uid)
+            if study is not None:
+                study.last_arrived_at = self._now
+                self._raise_order(study, _stated(arrival.header))
         return there
 
     def _locked(self, table: Any, key: Any, uids: Iterable[str]) -> dict[str, Any]:
@@ -223,8 +239,8 @@ class _Batch:
         return {
             "study_uid": header.study_uid,
             **{name: plain(getattr(header, name)) for name in _PATIENT},
-            "ordered_priority": "",
-            "ordered_rank": ordered_rank(""),
+            "ordered_priority": _stated(header),
+            "ordered_rank": ordered_rank(_stated(header)),
             "band": Band.NOT_ANALYSED,
             "band_rank": Band.NOT_ANALYSED.rank,
             "sentence": "An analysis is pending.",
@@ -234,11 +250,14 @@ class _Batch:
         }
 
     @staticmethod
-    def _raise_order(study: t.Study, priority: str) -> None:
-        """Take the ordered priority that is stated; of several the most urgent one."""
-        stated = plain(priority.strip().upper(), 16)
+    def _raise_order(study: t.Study, stated: str) -> None:
+        """Take the most urgent ordered priority that was stated; nothing moves down.
+
+        So LOW counts where the first slice of a study says so, and not when it comes later.
+        """
         rank = ordered_rank(stated)
-        if stated and (not study.ordered_priority or rank < study.ordered_rank):
+        first_word = not study.ordered_priority and rank == study.ordered_rank
+        if stated and (first_word or rank < study.ordered_rank):
             study.ordered_priority, study.ordered_rank = stated, rank
 
     def _series(self, studies: dict[str, t.Study]) -> dict[str, t.Series]:
@@ -292,6 +311,7 @@ class _Batch:
             ],
         )
         new_uids = {a.header.sop_uid for a in arrivals} - known.keys()
+        self._mention_mixture(study, series, arrivals)
         series.instance_count += len(arrivals)
         series.sop_count += len(new_uids)
         series.stored_bytes += sum(a.size_bytes for a in arrivals)
@@ -299,12 +319,12 @@ class _Batch:
         series.thin = series.thin or any(a.header.is_thin for a in arrivals)
         stated = [small(a.header.expected_count) or 0 for a in arrivals]
         series.expected_count = max(series.expected_count or 0, *stated) or None
-        study.purged_at = None
+        study.purged_at, study.last_arrived_at = None, now
         before = series.reception, series.analysis
         series.reception = advance(RECEPTION, series.reception, ReceptionEvent.SLICE_ARRIVED)
         series.analysis = advance(ANALYSIS, series.analysis, AnalysisEvent.SLICE_ARRIVED)
         series.reason, series.detail, series.final, series.attempts = None, "", False, 0
-        self._make_due(study, series)
+        self._make_due(study, series, grew=bool(new_uids))
         reopened = before[1] is not series.analysis or before[0] is Reception.FINAL
         if appeared or reopened:
             self._transaction.event(
@@ -318,10 +338,17 @@ class _Batch:
         # A study that just appeared says "pending" already.
         return before[1] is not series.analysis or (appeared and study.arrived_at != now)
 
-    def _make_due(self, study: t.Study, series: t.Series) -> None:
+    def _mention_mixture(
+        self, study: t.Study, series: t.Series, arrivals: Sequence[Arrival]
+    ) -> None:
+        """Keep in the history which other studies the slices of a series name."""
+        for uid in sorted({a.header.study_uid for a in arrivals} - {study.study_uid}):
+            self._transaction.event("series", "mixed", study_uid=uid, series_uid=series.series_uid)
+
+    def _make_due(self, study: t.Study, series: t.Series, *, grew: bool) -> None:
         """Set when the series is looked at next, by the database's clock."""
         due_at = self._now
-        if is_complete(series):
+        if grew and is_complete(series):
             self._transaction.hint()
         elif series.analysis is Analysis.POSITIVE:
             due_at += self._policy.final_quiet(thin=series.thin)
@@ -359,3 +386,7 @@ class _Batch:
         series = session.get_one(t.Series, there.series_id, with_for_update={"key_share": True})
         series.stored_bytes += arrival.size_bytes
         session.get_one(t.Study, series.study_id).purged_at = None  # so that it is purged again
+
+
+def _stated(header: Header) -> str:
+    return plain(header.requested_priority.strip().upper(), 16)

@@ -166,7 +166,7 @@ class Latency:
     kind: str
     urgent: bool
     delivered_at: datetime
-    seconds: float  # from the last slice of its set recorded to the peer's answer
+    seconds: float  # from the last slice of its set at the door to the peer's answer
 
 
 @dataclass(frozen=True, slots=True)

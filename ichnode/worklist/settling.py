@@ -1,7 +1,9 @@
 """What follows from the answer about a series.
 
 An answer is about the set that was frozen at the claim. When slices arrived meanwhile the set is
-stale: a positive is stated all the same (alert early), anything else waits for the whole.
+stale: a positive is stated all the same (alert early), anything else waits for the whole. The
+whole is a set that was quiet for long enough, or one of as many instances as were announced in
+which the strict, plausible look found nothing missing.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from typing import Any, assert_never
 from sqlalchemy import func, select
 
 from ichnode.domain.findings import AnalysisResult, Finding
-from ichnode.domain.lifecycle import ANALYSIS, Analysis, AnalysisEvent, advance
+from ichnode.domain.lifecycle import (
+    ANALYSIS,
+    RECEPTION,
+    Analysis,
+    AnalysisEvent,
+    ReceptionEvent,
+    advance,
+)
 from ichnode.domain.work import (
     Analysed,
     AnalysisOutcome,
@@ -24,7 +33,7 @@ from ichnode.domain.work import (
     Phase,
 )
 from ichnode.worklist import tables as t
-from ichnode.worklist.dueness import final_at, set_due
+from ichnode.worklist.dueness import final_at, is_complete, set_due
 from ichnode.worklist.outbox import owe_documents
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Transaction
@@ -69,8 +78,8 @@ class Settling:
         """Write what came of it and let go of the lease."""
         self._series.drop_lease()
         match outcome:
-            case Analysed(result):
-                self._analysed(result)
+            case Analysed():
+                self._analysed(outcome)
             case Declined():
                 self._declined(outcome)
             case NotYet(detail):
@@ -82,14 +91,18 @@ class Settling:
 
     # ------------------------------------------------------------------ the answers
 
-    def _analysed(self, result: AnalysisResult) -> None:
-        analysis = self._keep(result)
+    def _analysed(self, outcome: Analysed) -> None:
+        analysis = self._keep(outcome)
         self._series.attempts = 0
-        complete = self._final and not self._stale
+        complete = (self._final or is_complete(self._series)) and not self._stale
         if analysis.finding is not Finding.POSITIVE and not complete:
             self._event("provisional", finding=analysis.finding.value)
             self._wait()
             return
+        if complete:
+            self._series.reception = advance(
+                RECEPTION, self._series.reception, ReceptionEvent.COMPLETE
+            )
         self._state(_FOUND[analysis.finding], final=complete)
         self._series.analysis_id = analysis.id
         self._series.score = analysis.result.series_score
@@ -192,23 +205,26 @@ class Settling:
         if at is not None and at <= self._transaction.now:
             self._transaction.hint()
 
-    def _keep(self, result: AnalysisResult) -> t.Analysis:
+    def _keep(self, outcome: Analysed) -> t.Analysis:
         """Store the result of this set and model.
 
-        What the same model said of the same set before stands: reports were made from it.
+        What the same model said of the same pictures before stands: reports were made from it.
         """
-        session, series, work = self._transaction.session, self._series, self._work
-        stored = session.scalar(
+        result, work = outcome.result, self._work
+        digest = work.earlier_digest if outcome.kept else work.set_digest
+        stored = self._transaction.session.scalar(
             select(t.Analysis).where(
-                t.Analysis.series_id == series.id,
-                t.Analysis.set_digest == work.set_digest,
+                t.Analysis.series_id == self._series.id,
+                t.Analysis.set_digest == digest,
                 t.Analysis.model_uid == result.model_uid,
             )
         )
-        if stored is not None:
-            return stored
+        return stored if stored is not None else self._store(result)
+
+    def _store(self, result: AnalysisResult) -> t.Analysis:
+        session, series, work = self._transaction.session, self._series, self._work
         last_slice_at = session.scalar(
-            select(func.max(t.Instance.recorded_at)).where(
+            select(func.max(t.Instance.received_at)).where(
                 t.Instance.series_id == series.id,
                 t.Instance.ordinal <= series.generation_count,
             )

@@ -133,6 +133,8 @@ class Series(Leased, Base):
             "analysis NOT IN ('positive', 'review', 'negative') OR analysis_id IS NOT NULL",
             name="statement_has_analysis",
         ),
+        # A negative is only ever stated of a complete series.
+        CheckConstraint("analysis NOT IN ('review', 'negative') OR final", name="clear_late"),
         partial("ix_series_due", "due_at IS NOT NULL", "urgency_at", "id"),
         Index("ix_series_analysis", "analysis", "last_arrived_at"),
     )
@@ -188,7 +190,7 @@ class Analysis(Base):
     result: Mapped[AnalysisResult] = mapped_column(ResultText)
     started_at: Mapped[datetime]
     settled_at: Mapped[datetime]
-    last_slice_at: Mapped[datetime]  # when the last instance of the set was recorded
+    last_slice_at: Mapped[datetime]  # when the last of the set came, by the receiver
 
     __table_args__ = (UniqueConstraint("series_id", "set_digest", "model_uid"),)
 

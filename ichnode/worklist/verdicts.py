@@ -26,7 +26,8 @@ def rejudge(transaction: Transaction, policy: Policy, study: t.Study) -> None:
     """Judge a study by its series as they are now; the caller holds the study's row.
 
     A new revision is written only when the band or the trusted series changes. The band never
-    falls here (`VERDICT`); when it rises, the priority deliveries of this revision are owed.
+    falls here (`VERDICT`); when it rises to URGENT the priority deliveries of this revision are
+    owed. REVIEW moves a study up on our own list and is reported; it raises no alarm elsewhere.
     """
     transaction.session.flush()
     series = list(
@@ -44,7 +45,7 @@ def rejudge(transaction: Transaction, policy: Policy, study: t.Study) -> None:
     study.sentence = judgement.sentence
     if changed:
         revise(transaction, study, band, trusted, judgement.sentence)
-    if rises:
+    if rises and band is Band.URGENT:
         _alert(transaction, policy, study, series)
 
 

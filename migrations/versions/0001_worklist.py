@@ -171,6 +171,7 @@ def _series() -> None:
             "analysis NOT IN ('positive', 'review', 'negative') OR analysis_id IS NOT NULL",
             name="statement_has_analysis",
         ),
+        sa.CheckConstraint("analysis NOT IN ('review', 'negative') OR final", name="clear_late"),
     )
     _index("series", "ix_series_study_id", "study_id")
     _index("series", "ix_series_due", "urgency_at", "id", where="due_at IS NOT NULL")

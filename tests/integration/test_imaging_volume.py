@@ -13,7 +13,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 from ichnode.domain.errors import NotAnalysable
 from ichnode.domain.reasons import Reason
 from ichnode.imaging.selection import suitability
-from ichnode.imaging.volume import CtVolume, read_series, same_picture
+from ichnode.imaging.volume import CtVolume, check_variants, read_series, same_picture
 from tests import imaging_scans as scans
 
 
@@ -394,3 +394,50 @@ def test_a_volume_that_does_not_hold_together_cannot_be_made(changed):
     CtVolume(**sound)
     with pytest.raises(ValueError, match=r"hu|position|slice|spacing"):
         CtVolume(**(sound | changed))
+
+
+def variants_of(series, folder, **changes):
+    """The same pictures with other headers, as an archive forwards them."""
+    folder.mkdir()
+    made = []
+    for _, path in series:
+        variant = dcmread(path)
+        variant.AccessionNumber = "42"
+        for keyword, value in changes.items():
+            setattr(variant, keyword, value)
+        made.append(scans.save(variant, folder / path.name))
+    return made
+
+
+def test_header_variants_are_recognised_beside_what_was_read(tmp_path, head):
+    """Coerced headers and an issuer that an archive added are nothing new."""
+    series = scans.write_series(tmp_path / "scanner", head, scans.positions())
+    further = variants_of(series, tmp_path / "archive", IssuerOfPatientID="HOSPITAL")
+    assert check_variants(series, further) is None
+    assert len(read_series(series + further, complete=True).hu) == len(series)
+
+
+def test_variants_with_other_pixels_or_of_somebody_else_are_refused(tmp_path, head):
+    """What was said before cannot stand for them."""
+    series = scans.write_series(tmp_path / "scanner", head, scans.positions())
+    changed = head.copy()
+    changed[8, 64, 64] += 1
+    other = scans.write_series(tmp_path / "other", changed, scans.positions())
+    stranger = variants_of(series, tmp_path / "stranger", PatientID="SIM-2")
+    for further, reason in (
+        (other, Reason.CONFLICTING_PIXELS),
+        (stranger, Reason.IDENTITY),
+    ):
+        with pytest.raises(NotAnalysable) as caught:
+            check_variants(series, further)
+        assert caught.value.reason is reason
+
+
+def test_what_was_not_seen_is_measured(tmp_path, head):
+    """The share of the extent in gaps, and the slices that cannot be decoded."""
+    series = scans.write_series(tmp_path, head, scans.positions())
+    assert read_series(series, complete=True).missing == 0
+    volume = read_series(series[:8] + series[12:], complete=True)
+    assert volume.missing == pytest.approx(20 / 135)
+    series[20][1].write_bytes(series[20][1].read_bytes()[:-1000])
+    assert read_series(series, complete=True).unreadable == 1

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from structlog.testing import capture_logs
 
 from ichnode.domain.errors import ModelUnusable
-from ichnode.domain.findings import LABELS, Finding
+from ichnode.domain.findings import LABELS, Finding, Presence
 from ichnode.domain.reasons import Reason
 from ichnode.domain.series import InstanceRef
 from ichnode.domain.work import Analysed, AnalysisWork, Declined, Lease, NotYet, Phase
@@ -117,7 +118,8 @@ def test_an_earlier_result_of_the_same_model_is_kept(
     stage = InferStage(models, spool, device="cpu")
     work = work_on(spool, study.series["head"], Phase.PLAUSIBLE)
     first = analysed(stage.handle(work)).result
-    final = dataclasses.replace(work, phase=Phase.FINAL, earlier=first)
+    count = len(work.instances)
+    final = dataclasses.replace(work, phase=Phase.FINAL, earlier=first, earlier_count=count)
     gone = tuple(dataclasses.replace(i, path="gone.dcm") for i in final.instances)
     assert analysed(stage.handle(dataclasses.replace(final, instances=gone))).result is first
 
@@ -129,8 +131,73 @@ def test_an_earlier_result_of_another_model_is_not(
     stage = InferStage(models, spool, device="cpu")
     work = work_on(spool, study.series["head"])
     other = dataclasses.replace(analysed(stage.handle(work)).result, model_uid="2.25.9")
-    again = analysed(stage.handle(dataclasses.replace(work, earlier=other))).result
-    assert again.model_uid == stage.model_uid
+    count = len(work.instances)
+    outcome = stage.handle(dataclasses.replace(work, earlier=other, earlier_count=count))
+    assert analysed(outcome).result.model_uid == stage.model_uid
+    assert not analysed(outcome).kept
+
+
+def variants(spool: Path, files: Sequence[Path], name: str, tags: dict[str, object]) -> list[Path]:
+    """Other bytes under the same SOP Instance UIDs."""
+    made = []
+    for path in files:
+        dataset = dcmread(path)
+        for keyword, value in tags.items():
+            setattr(dataset, keyword, value)
+        made.append(spool / f"{name}_{path.name}")
+        dataset.save_as(made[-1])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"AccessionNumber": "42", "InstitutionName": "SIMULATED"}, None),
+        ({"RescaleIntercept": "-1000"}, Reason.CONFLICTING_PIXELS),
+        ({"PatientID": "SOMEBODY-ELSE"}, Reason.IDENTITY),
+    ],
+)
+def test_variants_of_what_was_read_are_compared_and_not_read_again(
+    spool: Path,
+    study: StudyFiles,
+    models: Path,
+    tags: dict[str, object],
+    reason: Reason | None,
+) -> None:
+    """The same pictures keep the earlier result; others, or another patient's, refuse the set."""
+    stage = InferStage(models, spool, device="cpu")
+    files = study.series["head"]
+    first = analysed(stage.handle(work_on(spool, files))).result
+    further = variants(spool, files[3:6], f"{reason}", tags)
+    work = dataclasses.replace(
+        work_on(spool, [*files, *further]), earlier=first, earlier_count=len(files)
+    )
+    outcome = stage.handle(work)
+    if reason is None:
+        assert analysed(outcome).kept
+        assert analysed(outcome).result is first
+    else:
+        assert isinstance(outcome, Declined)
+        assert outcome.reason is reason
+
+
+@pytest.mark.parametrize("damage", ["gaps", "unreadable"])
+def test_a_negative_of_a_head_with_holes_is_for_review(
+    spool: Path, study: StudyFiles, models: Path, damage: str
+) -> None:
+    """Where a part of the head was not seen nothing is ruled out, and the warning says so."""
+    stage = InferStage(models, spool, device="cpu")
+    files = study.series["head"]
+    if damage == "gaps":
+        seen = files[:8] + files[12:]
+    else:
+        torn = spool / "torn.dcm"
+        torn.write_bytes(files[10].read_bytes()[:-1000])
+        seen = [*files[:10], torn, *files[11:]]
+    result = analysed(stage.handle(work_on(spool, seen))).result
+    assert result.finding is Finding.REVIEW
+    assert {label.presence for label in result.labels} == {Presence.UNDETERMINED}
+    assert "nothing is ruled out" in result.warnings[-1]
 
 
 def test_a_localizer_is_declined(spool: Path, study: StudyFiles, models: Path) -> None:

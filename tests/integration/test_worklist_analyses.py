@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from ichnode.domain.findings import Finding
-from ichnode.domain.lifecycle import Analysis, Band
+from ichnode.domain.lifecycle import Analysis, Band, Reception
 from ichnode.domain.reasons import Reason
-from ichnode.domain.work import Declined, DocumentRef, Failed, NotYet, Phase
+from ichnode.domain.work import (
+    Analysed,
+    AnalysisWork,
+    Declined,
+    DocumentRef,
+    Failed,
+    NotYet,
+    Phase,
+)
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.rows import ListRow
 from ichnode.worklist.worklist import Worklist
@@ -182,7 +190,7 @@ def test_thin_slices_are_waited_for_longer(worklist: Worklist, hand_clock: HandC
 
 
 def test_review_is_stated_when_final(worklist: Worklist, hand_clock: HandClock) -> None:
-    """An indeterminate series is reported as such, and the study moves up."""
+    """An indeterminate series is reported and moves up on our list; no alarm goes elsewhere."""
     worklist.record(slices(32))
     worklist.association_released("a1")
     look(worklist, analysed(Finding.REVIEW))
@@ -191,7 +199,7 @@ def test_review_is_stated_when_final(worklist: Worklist, hand_clock: HandClock) 
     look(worklist, analysed(Finding.REVIEW))
     assert the_study(worklist).band is Band.REVIEW
     assert [one.kind for one in build(worklist)] == ["sr"]
-    assert sent_kinds(send(worklist)) == ["sr", "ups"]
+    assert sent_kinds(send(worklist)) == ["sr"]
 
 
 def test_negatives_are_reported_where_that_is_set(
@@ -336,8 +344,8 @@ def test_thin_and_thick_positives_are_one_alert(worklist: Worklist, hand_clock: 
     assert {Band.URGENT} == {one.band for one in story.verdicts}
 
 
-def test_review_then_positive_raises_twice(worklist: Worklist, hand_clock: HandClock) -> None:
-    """Each rise of the band is announced under its own revision."""
+def test_review_then_positive_is_one_alert(worklist: Worklist, hand_clock: HandClock) -> None:
+    """Only the rise to URGENT is announced, under its own revision."""
     study = fresh_uid()
     worklist.record(slices(32, study_uid=study))
     hand_clock.forward(20)
@@ -347,7 +355,7 @@ def test_review_then_positive_raises_twice(worklist: Worklist, hand_clock: HandC
     look(worklist, analysed(Finding.POSITIVE))
     build(worklist)
     alerts = [one for work in send(worklist) for one in work.items if one.kind == "ups"]
-    assert sorted((one.urgent, one.revision) for one in alerts) == [(False, 1), (True, 2)]
+    assert [(one.urgent, one.revision) for one in alerts] == [(True, 2)]
 
 
 def test_another_model_gets_its_own_report(worklist: Worklist, hand_clock: HandClock) -> None:
@@ -395,3 +403,113 @@ def test_nothing_starves(worklist: Worklist, hand_clock: HandClock) -> None:
     hand_clock.forward(10)
     claimed = [worklist.analyses.claim("infer") for _ in range(2)]
     assert [low, stat] == [work.series_uid for work in claimed if work]
+
+
+# ------------------------------------------------------------------ the announced count
+
+
+def test_the_announced_count_and_a_strict_look_make_a_negative(worklist: Worklist) -> None:
+    """As many as announced and nothing missing: stated at once, as final."""
+    worklist.record(slices(32, expected_count=32))
+    assert look(worklist, analysed(Finding.NEGATIVE)).phase is Phase.PLAUSIBLE
+    study = the_study(worklist)
+    assert study.band is Band.ROUTINE
+    series = study.series[0]
+    assert (series.final, series.reception, series.due_at) == (True, Reception.FINAL, None)
+
+
+def test_a_count_that_is_reached_with_a_hole_waits_for_quiet(
+    worklist: Worklist, hand_clock: HandClock
+) -> None:
+    """A wrong count cannot clear a series: the final look comes after the quiet time."""
+    worklist.record(slices(32, expected_count=32))
+    look(worklist, NotYet("1 holes"))
+    assert the_study(worklist).series[0].analysis is Analysis.PENDING
+    hand_clock.forward(19)
+    assert worklist.analyses.claim("infer") is None
+    hand_clock.forward(1)
+    assert look(worklist, analysed(Finding.NEGATIVE)).phase is Phase.FINAL
+
+
+# ------------------------------------------------------------------ header variants
+
+
+def again(worklist: Worklist) -> AnalysisWork:
+    """Look at a series and recognise all that is new as header variants."""
+    work = worklist.analyses.claim("infer")
+    assert work is not None
+    assert work.earlier is not None
+    assert worklist.analyses.settle(work, Analysed(work.earlier, kept=True))
+    return work
+
+
+def test_header_variants_after_a_report_make_no_second_one(
+    worklist: Worklist, hand_clock: HandClock
+) -> None:
+    """A scanner and the archive's forward of the same images are one report and one alert."""
+    uid = fresh_uid()
+    worklist.record(slices(32, series_uid=uid))
+    hand_clock.forward(20)
+    look(worklist, analysed(Finding.POSITIVE))
+    build(worklist)
+    send(worklist)
+    worklist.record(slices(32, series_uid=uid, association="pacs", salt="coerced"))
+    worklist.association_released("pacs")
+    hand_clock.forward(20)
+    work = again(worklist)
+    assert (len(work.instances), work.earlier_count) == (64, 32)
+    series = the_study(worklist).series[0]
+    assert (series.analysis, series.final, series.due_at) == (Analysis.POSITIVE, True, None)
+    assert build(worklist) == []
+    assert send(worklist) == []
+    assert len(worklist.views.deliveries()) == 3
+
+
+def test_header_variants_leave_a_negative_what_it_was(
+    worklist: Worklist, hand_clock: HandClock
+) -> None:
+    """The series is checked again and ends with the same statement and nothing to send."""
+    uid = fresh_uid()
+    worklist.record(slices(32, series_uid=uid))
+    hand_clock.forward(20)
+    look(worklist, analysed(Finding.NEGATIVE))
+    worklist.record(slices(3, series_uid=uid, salt="coerced"))
+    hand_clock.forward(20)
+    again(worklist)
+    study = the_study(worklist)
+    assert (study.band, study.series[0].final) == (Band.ROUTINE, True)
+    assert worklist.views.deliveries() == []
+    worklist.record(slices(3, series_uid=uid, salt="coerced again"))
+    hand_clock.forward(20)
+    assert again(worklist).earlier_count == 32, "variants of variants rest on the first look"
+
+
+def test_header_variants_beside_slices_that_are_new_are_another_set(
+    worklist: Worklist, hand_clock: HandClock
+) -> None:
+    """What was said of fewer slices is no answer about more of them."""
+    uid = fresh_uid()
+    worklist.record(slices(20, series_uid=uid))
+    hand_clock.forward(20)
+    look(worklist, analysed(Finding.NEGATIVE))
+    worklist.record(slices(21, series_uid=uid, salt="coerced"))
+    hand_clock.forward(20)
+    work = worklist.analyses.claim("infer")
+    assert work is not None
+    assert (work.earlier, work.earlier_count) == (None, 0)
+
+
+def test_other_pixels_under_a_known_uid_end_in_not_analysed(
+    worklist: Worklist, hand_clock: HandClock
+) -> None:
+    """A person must look; what was alerted stays at the front."""
+    uid = fresh_uid()
+    worklist.record(slices(32, series_uid=uid))
+    hand_clock.forward(20)
+    look(worklist, analysed(Finding.POSITIVE))
+    worklist.record(slices(1, series_uid=uid, salt="other pixels"))
+    hand_clock.forward(20)
+    look(worklist, Declined(Reason.CONFLICTING_PIXELS))
+    study = the_study(worklist)
+    assert study.band is Band.URGENT
+    assert study.series[0].reason is Reason.CONFLICTING_PIXELS

@@ -91,7 +91,7 @@ def test_a_document_is_built_once_and_by_one(worklist: Worklist, hand_clock: Han
     owe(worklist, hand_clock, Finding.REVIEW)
     assert worklist.documents.claim("report") is not None
     assert worklist.documents.claim("report") is None
-    assert sent_kinds(send(worklist)) == ["ups"]
+    assert send(worklist) == []
 
 
 def test_a_negative_document_is_given_up_and_its_delivery_with_it(
@@ -389,4 +389,41 @@ def test_what_was_withheld_long_ago_stays_withheld(
     build(worklist)
     hand_clock.forward(25 * 3600)
     assert worklist.commission(MODEL, "A. Physicist") == 0
+    assert worklist.deliveries.claim("send") is None
+
+
+def test_revoking_withholds_what_waits_in_the_outbox(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """Nothing more goes out but to this machine; a new commission releases it."""
+    worklist = open_worklist(Policy(destinations=(PACS, FAR)))
+    worklist.commission(MODEL, "A. Physicist")
+    owe(worklist, hand_clock, Finding.POSITIVE)
+    assert worklist.revoke(MODEL, "A. Physicist") == 1
+    build(worklist)
+    assert {"pacs"} == {work.destination for work in send(worklist)}
+    withheld = worklist.views.deliveries(states=[Delivery.WITHHELD])
+    assert sorted((r.destination, r.kind) for r in withheld) == [("far", "sr"), ("far", "ups")]
+    worklist.commission(MODEL, "B. Physicist")
+    assert sent_kinds(send(worklist)) == ["sr", "ups"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [(Acknowledged(), Delivery.DELIVERED), (Undelivered("no"), Delivery.WITHHELD)],
+)
+def test_what_is_on_its_way_while_it_is_revoked_is_told_as_it_was(
+    open_worklist: OpenWorklist, hand_clock: HandClock, answer: DeliveryResult, state: Delivery
+) -> None:
+    """It got there, or it is withheld and not tried again."""
+    worklist = open_worklist(Policy(destinations=(FAR,)))
+    worklist.commission(MODEL, "A. Physicist")
+    owe(worklist, hand_clock, Finding.POSITIVE)
+    work = claim(worklist)
+    worklist.revoke(MODEL, "A. Physicist")
+    (item,) = work.items
+    assert worklist.deliveries.settle(work, Dispatched({item.delivery_id: answer}))
+    states = {row.kind: row.state for row in worklist.views.deliveries()}
+    assert states["ups"] is state
+    hand_clock.forward(3600)
     assert worklist.deliveries.claim("send") is None

@@ -70,12 +70,12 @@ def test_a_header_variant_does_not_complete_the_expected_count(worklist: Worklis
     assert worklist.analyses.claim("infer") is None
 
 
-def test_the_expected_count_makes_a_series_final_at_once(worklist: Worklist) -> None:
-    """Completion comes from content where the scanner says how many there are."""
+def test_the_expected_count_makes_a_series_due_and_not_final(worklist: Worklist) -> None:
+    """It is looked at at once, and strictly: a count says nothing about holes."""
     worklist.record(slices(4, expected_count=4))
     work = worklist.analyses.claim("infer")
     assert work is not None
-    assert work.phase is Phase.FINAL
+    assert work.phase is Phase.PLAUSIBLE
 
 
 def test_a_late_slice_reopens_what_was_settled(worklist: Worklist, hand_clock: HandClock) -> None:
@@ -158,6 +158,17 @@ def test_the_highest_ordered_priority_of_a_study_counts(worklist: Worklist) -> N
     assert row.ordered_priority == "STAT"
 
 
+def test_a_low_order_that_comes_late_moves_nothing_down(worklist: Worklist) -> None:
+    """An unstated order stands above LOW: the study keeps its place; a first LOW counts."""
+    unstated, low = fresh_uid(), fresh_uid()
+    worklist.record(slices(1, study_uid=unstated))
+    worklist.record(slices(1, study_uid=unstated, requested_priority="LOW"))
+    worklist.record(slices(1, study_uid=low, requested_priority="LOW"))
+    worklist.record(slices(1, study_uid=low))
+    orders = {row.study_uid: row.ordered_priority for row in worklist.views.reading_list()}
+    assert orders == {unstated: "", low: "LOW"}
+
+
 def test_hostile_headers_are_kept_and_come_back_as_they_were(
     worklist: Worklist, hand_clock: HandClock
 ) -> None:
@@ -184,7 +195,10 @@ def test_hostile_headers_are_kept_and_come_back_as_they_were(
 def test_a_series_that_mixes_studies_is_one_series(
     worklist: Worklist, hand_clock: HandClock
 ) -> None:
-    """The mixture reaches infer whole, which declines it; both studies are on the list."""
+    """It reaches infer whole, which declines it, and shows under the study that it came under.
+
+    The other study has no series about which anything could ever be said: it gets no row.
+    """
     uid, one, other = fresh_uid(), fresh_uid(), fresh_uid()
     worklist.record(slices(2, series_uid=uid, study_uid=one))
     worklist.record(slices(2, series_uid=uid, study_uid=other, first=3))
@@ -192,6 +206,21 @@ def test_a_series_that_mixes_studies_is_one_series(
     work = worklist.analyses.claim("infer")
     assert work is not None
     assert {one, other} == {ref.header.study_uid for ref in work.instances}
+    worklist.analyses.settle(work, Declined(Reason.IDENTITY, "2 studies"))
+    (row,) = worklist.views.reading_list()
+    assert (row.study_uid, row.series[0].reason) == (one, Reason.IDENTITY)
+    story = worklist.views.series(uid)
+    assert story is not None
+    assert [event.study_uid for event in story.events if event.verb == "mixed"] == [other]
+
+
+def test_a_study_that_another_s_series_named_comes_in_its_own_right(worklist: Worklist) -> None:
+    """As soon as a series of its own arrives it is on the list, beside the mixture."""
+    uid, one, other = fresh_uid(), fresh_uid(), fresh_uid()
+    mixed = slices(1, series_uid=uid, study_uid=other, first=2)
+    worklist.record(slices(1, series_uid=uid, study_uid=one) + mixed)
+    assert [one] == [row.study_uid for row in worklist.views.reading_list()]
+    worklist.record(slices(1, study_uid=other))
     assert {one, other} == {row.study_uid for row in worklist.views.reading_list()}
 
 

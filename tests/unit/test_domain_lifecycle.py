@@ -30,11 +30,12 @@ FORBIDDEN = {
     },
     "delivery": {
         *((state, "DOCUMENT_BUILT") for state in ("DUE", "DELIVERED", "WITHHELD", "FAILED")),
-        *((state, "ACKNOWLEDGED") for state in ("WAITING", "DELIVERED", "WITHHELD", "FAILED")),
+        *((state, "ACKNOWLEDGED") for state in ("WAITING", "DELIVERED", "FAILED")),
         *((state, "RECLASSED") for state in ("WAITING", "DELIVERED", "WITHHELD", "FAILED")),
         *((state, "GAVE_UP") for state in ("DELIVERED", "WITHHELD", "FAILED")),
         *((state, "REQUEUED") for state in ("WAITING", "DUE", "DELIVERED", "WITHHELD")),
         *((state, "RELEASED") for state in ("WAITING", "DUE", "DELIVERED", "FAILED")),
+        *((state, "REVOKED") for state in ("DELIVERED", "WITHHELD", "FAILED")),
     },
     "verdict": {("ROUTINE", "LOWERED"), ("NOT_ANALYSED", "LOWERED")},
 }

@@ -16,7 +16,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ichnode.domain.errors import NotAnalysable
+from ichnode.domain.errors import NotAnalysable, Transient
 from ichnode.domain.reasons import Reason
 from ichnode.imaging.codestream import codestream
 from ichnode.imaging.decoding import decode, read_picture
@@ -195,3 +195,13 @@ def test_a_jpeg_header_is_read_past_its_other_segments():
     header = b"\xff\xff\xc3\x00\x0b" + struct.pack(">BHHB", 16, 512, 640, 1)
     found = codestream(b"\xff\xd8" + comment + header + b"\x01\x11\x00")
     assert (found.rows, found.columns, found.precision, found.components) == (512, 640, 16, 1)
+
+
+def test_a_disk_that_fails_says_nothing_about_the_image(tmp_path):
+    """A file that is gone is unreadable for good; any other trouble is tried again."""
+    with pytest.raises(NotAnalysable) as caught:
+        read_picture(tmp_path / "gone.dcm")
+    assert caught.value.reason is Reason.UNREADABLE
+    (tmp_path / "loop.dcm").symlink_to("loop.dcm")
+    with pytest.raises(Transient, match="ELOOP"):
+        read_picture(tmp_path / "loop.dcm")

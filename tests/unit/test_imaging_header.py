@@ -234,8 +234,8 @@ def test_names_are_decoded_by_their_own_character_set(charset, stored, read):
         (0x00280008, "IS", b"0 ", "frames", 1),
         (0x00280008, "IS", b"28", "frames", 28),
         (0x00201209, "IS", b"32", "expected_count", 32),
-        (0x00201002, "IS", b"28", "expected_count", 28),
-        (0x00201002, "IS", b"0 ", "expected_count", None),
+        (0x00201209, "IS", b"0 ", "expected_count", None),
+        (0x00201002, "IS", b"28", "expected_count", None),  # of an acquisition, not of the series
         (0x00401003, "SH", b"stat", "requested_priority", "STAT"),
         (0x0008103E, "LO", b"a\r\nb\x00\x01 ", "series_description", "ab"),
     ],

@@ -77,6 +77,16 @@ def test_the_report_is_a_tid_1500_that_highdicom_reads(spool, instances):
     assert evidence == {one.header.sop_uid for one in instances}
 
 
+def test_images_that_were_left_out_are_no_evidence(spool, instances):
+    """What was not looked at is not named as if it had been."""
+    seen = [one.header.sop_uid for one in instances[:-2]]
+    report = dcmread(write(spool, document_work(instances, result=result(seen))))
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    (series,) = study.ReferencedSeriesSequence
+    named = [item.ReferencedSOPInstanceUID for item in series.ReferencedSOPSequence]
+    assert named == sorted(seen)
+
+
 def test_a_positive_report_says_what_was_found_and_where(spool, instances):
     """Presence, certainty, key slice and significance of a positive are those of the result."""
     report = dcmread(write(spool, document_work(instances)))
