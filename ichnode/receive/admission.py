@@ -17,6 +17,10 @@ from ichnode.settings import ReceiveSettings
 VERIFICATION = "1.2.840.10008.1.1"
 _DICOM_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
+NOT_FROM_HERE = "The peer's address is not in receive.networks."
+OWN_ECHOES = 20
+"""Checks of health from this machine that are let in beside the limits: every process's own at its
+start, and a monitor's; a full house is no reason to restart it."""
 _NOT_STORAGE = ("Storage Commitment", "Media Storage Directory")
 # The sender is asked for these first where it offers a choice: with explicit value representations
 # private elements stay readable, and nothing has to be decompressed before a bleed is found.
@@ -81,6 +85,7 @@ class Admission:
         self._callers = {title.strip() for title in settings.calling_ae_titles}
         self._lock = threading.Lock()
         self._inside: Counter[str] = Counter()
+        self._own_echoes = 0
         self._closed = False
 
     def close(self) -> None:
@@ -89,12 +94,14 @@ class Admission:
 
     @property
     def inside(self) -> int:
-        """Associations that were admitted and have not left."""
+        """Associations that were admitted and have not left, our own checks of health aside."""
         return self._inside.total()
 
     def enter(self, application: Application) -> Rejection | None:
         """Admit a peer, who must `leave` later, or say why not."""
-        stranger = None if application.is_own_echo else self._is_stranger(application)
+        if application.is_own_echo:
+            return self._enter_to_echo()
+        stranger = self._is_stranger(application)
         if stranger is not None:
             return stranger
         if self._closed:
@@ -112,16 +119,33 @@ class Admission:
             self._inside[application.address] += 1
         return None
 
-    def leave(self, address: str) -> None:
-        """Count a peer out."""
+    def _enter_to_echo(self) -> Rejection | None:
         with self._lock:
+            if self._closed:
+                return Rejection(2, 3, 1, "The receiver is about to stop.")
+            if self._own_echoes >= OWN_ECHOES:
+                return Rejection(2, 3, 2, "Too many verifications from this machine are open.")
+            self._own_echoes += 1
+            return None
+
+    def leave(self, application: Application) -> None:
+        """Count a peer out."""
+        address = application.address
+        with self._lock:
+            if application.is_own_echo:
+                self._own_echoes -= 1
+                return
             self._inside[address] -= 1
             if self._inside[address] <= 0:
                 del self._inside[address]
 
+    def is_welcome(self, address: str, local_address: str) -> bool:
+        """Say whether a connection may ask: this machine's may always, see `is_own_echo`."""
+        return not self._networks or address == local_address or self._is_from_here(address)
+
     def _is_stranger(self, application: Application) -> Rejection | None:
         if self._networks and not self._is_from_here(application.address):
-            return Rejection(1, 1, 1, "The peer's address is not in receive.networks.")
+            return Rejection(1, 1, 1, NOT_FROM_HERE)
         if self._callers and application.calling_ae.strip() not in self._callers:
             sentence = "The calling AE title is not in receive.calling_ae_titles."
             return Rejection(1, 1, 3, sentence)

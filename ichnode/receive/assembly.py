@@ -5,6 +5,7 @@ Part of what the receiver changes in pynetdicom; `ichnode.receive.transport` say
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dimse_primitives import C_CANCEL, C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 
+from ichnode.receive.budget import GRAIN_BYTES, Budget
 from ichnode.receive.commands import StoreRequest, read_store_request
 from ichnode.receive.part10 import file_head
 from ichnode.receive.provider import UNKNOWN
@@ -30,10 +32,20 @@ class Assembly(DIMSEServiceProvider):  # type: ignore[misc]
     The data set of a C-STORE request is written behind the head of its future file, so that the
     file is complete, in one piece of memory, with the last fragment. All other messages are left
     to pynetdicom.
+
+    Parameters
+    ----------
+    association : Association
+        Whose messages these are.
+    max_instance_bytes : int
+        A larger object is not kept.
+    budget : Budget
+        Shared by all associations; an object that finds it used up is not kept.
     """
 
-    def __init__(self, association: Association, max_instance_bytes: int) -> None:
+    def __init__(self, association: Association, max_instance_bytes: int, budget: Budget) -> None:
         super().__init__(association)
+        self._budget = budget
         self._max_instance_bytes = max_instance_bytes
         self._command = bytearray()
         self._store: StoreRequest | None = None
@@ -51,6 +63,8 @@ class Assembly(DIMSEServiceProvider):  # type: ignore[misc]
                     self._take_other(context_id, value)
         except Exception as error:  # noqa: BLE001 - hostile bytes fail in pydicom in many ways
             log.warning("message.unreadable", error=type(error).__name__)
+            if self._store is not None:
+                self.let_go(self._store)
             self._store = self._other = None
             self.dul.event_queue.put(UNKNOWN)
 
@@ -76,13 +90,47 @@ class Assembly(DIMSEServiceProvider):  # type: ignore[misc]
             self.msg_queue.put((context_id, request))
 
     def _take_object(self, context_id: int, value: memoryview, request: StoreRequest) -> None:
-        if request.content.tell() + len(value) > self._max_instance_bytes:
+        size = request.content.tell() + len(value) - 1
+        if request.too_large or request.is_crowded:
+            pass
+        elif size > self._max_instance_bytes:
             request.too_large = True
+            self.let_go(request)
+        elif not self._hold(request, size):
+            request.is_crowded = True
+            self.let_go(request)
         else:
             request.content.write(value[1:])
         if value[0] & _IS_LAST:
             self._store = None
             self.msg_queue.put((context_id, request))
+
+    def _hold(self, request: StoreRequest, size_bytes: int) -> bool:
+        if size_bytes <= request.held_bytes:
+            return True
+        more = max(size_bytes - request.held_bytes, GRAIN_BYTES)
+        if not self._budget.take(more):
+            return False
+        request.held_bytes += more
+        return True
+
+    def let_go(self, request: StoreRequest) -> None:
+        """Free the memory of an object."""
+        request.content.close()
+        request.content = BytesIO()
+        self._budget.give_back(request.held_bytes)
+        request.held_bytes = 0
+
+    def drop(self) -> None:
+        """Free the memory of everything that is not answered: the association is over."""
+        waiting = [] if self._store is None else [self._store]
+        self._store = None
+        while not self.msg_queue.empty():
+            _, message = self.msg_queue.get_nowait()
+            if isinstance(message, StoreRequest):
+                waiting.append(message)
+        for request in waiting:
+            self.let_go(request)
 
     def _take_other(self, context_id: int, value: memoryview) -> None:
         if self._other is None:

@@ -35,6 +35,10 @@ class StoreRequest:
         As the command says, padding removed; empty where it says nothing.
     content : BytesIO
         What came with it, see `assembly.Assembly`.
+    too_large, is_crowded : bool
+        Why the content was not kept: by itself, or because of all that came at the same time.
+    held_bytes : int
+        What the content takes of the budget.
     """
 
     message_id: int
@@ -43,6 +47,8 @@ class StoreRequest:
     has_data_set: bool
     content: BytesIO
     too_large: bool = False
+    is_crowded: bool = False
+    held_bytes: int = 0
 
     @property
     def is_complete(self) -> bool:

@@ -17,6 +17,7 @@ from ichnode.domain.errors import BadInstance, ConfigurationError, OutOfSpace
 from ichnode.domain.ids import is_uid
 from ichnode.domain.series import Arrival, Header, Refusal
 from ichnode.imaging.header import read_header
+from ichnode.receive.complaints import IN_ONE_GO, Complaints
 from ichnode.receive.journal import Journal
 from ichnode.receive.layout import Facts
 from ichnode.receive.recorder import Recorder
@@ -61,7 +62,8 @@ class Parcel:
     sop_class_uid, sop_uid : str
         What the command says.
     content : bytes
-        A Part 10 file: our head, then the data set as sent. Cut off where `too_large`.
+        A Part 10 file: our head, then the data set as sent. Missing where `too_large` or
+        `is_crowded`: there was no memory for it beside all else that was being received.
     """
 
     context_class_uid: str
@@ -70,6 +72,7 @@ class Parcel:
     sop_uid: str
     content: bytes = field(repr=False)
     too_large: bool = False
+    is_crowded: bool = False
 
 
 class Intake:
@@ -91,6 +94,7 @@ class Intake:
     ) -> None:
         self._spool, self._settings, self._clock = spool, settings, clock
         self._journal, self._recorder = journal, recorder
+        self._complaints = Complaints(recorder.refuse)
 
     def store(self, caller: Caller, parcel: Parcel) -> int:
         """Keep an object, or say why not.
@@ -134,9 +138,17 @@ class Intake:
             raise OutOfSpace("The disk has no more room than the reserve.")
 
     def refuse(self, caller: Caller, status: int, sentence: str, sop_class_uid: str = "") -> int:
-        """Log a refusal and pass it on for people to see; return the status."""
+        """Log a refusal and have it passed on for people to see; return the status.
+
+        Of refused associations only the first of a kind is logged, see `Complaints`.
+        """
+        now = self._clock.now()
         shown = sop_class_uid if is_uid(sop_class_uid) else ""
-        log.warning(
+        is_first = self._complaints.add(
+            Refusal(now, caller.calling_ae, caller.address, status, sentence, shown)
+        )
+        say = log.warning if status or is_first else log.debug
+        say(
             "instance.refused" if status else "association.refused",
             association=caller.association_id,
             peer=caller.address,
@@ -144,11 +156,17 @@ class Intake:
             sentence=sentence,
             sop_class=shown,
         )
-        now = self._clock.now()
-        self._recorder.refuse(
-            Refusal(now, caller.calling_ae, caller.address, status, sentence, shown)
-        )
+        if not self._recorder.backlog:
+            self.tend()
         return status
+
+    def tend(self) -> None:
+        """Pass on what refusals are due: a few at a time, since images go first."""
+        self._complaints.hand_over(IN_ONE_GO)
+
+    def close(self) -> None:
+        """Pass on all refusals that are left."""
+        self._complaints.hand_over()
 
     def recover(self) -> int:
         """Take over what an earlier process made durable and did not record; return how many."""
@@ -157,17 +175,19 @@ class Intake:
     def adopt(self, folder: Path) -> int:
         """Move what another journal still holds into ours, durably; return how many.
 
-        A journal that is in use is left alone.
+        A journal that is in use is left alone; where there is no room, the rest stays where it is
+        until the next start.
         """
+        count = 0
         try:
-            orphan = Journal(folder, spares=0)
+            with closing(Journal(folder, spares=0)) as orphan:
+                for place, facts in orphan.replay():
+                    count += self._take_over(self._journal.append(facts, place.read()), facts)
+                    orphan.settle([place])
         except ConfigurationError:
             return 0
-        count = 0
-        with closing(orphan):
-            for place, facts in orphan.replay():
-                count += self._take_over(self._journal.append(facts, place.read()), facts)
-                orphan.settle([place])
+        except (OutOfSpace, OSError) as error:
+            log.error("adoption.interrupted", error=type(error).__name__, adopted=count)
         return count
 
     def _take_over(self, place: Place, facts: Facts) -> bool:
@@ -177,17 +197,26 @@ class Intake:
             # It was readable when it was acknowledged. It stays in the journal, and is complained
             # about at each start, until a version of ichnode can read it again.
             log.error("replay.unreadable", path=instance_path(place.sha256))
-            names = facts.association_id, facts.calling_ae, facts.called_ae, facts.peer_address
-            self.refuse(Caller(*names), error.status, str(error))
-            return False
+            return self._set_aside(facts, error.status, str(error))
+        except Exception as error:  # one object must not keep the receiver from starting
+            log.exception("replay.failed", path=instance_path(place.sha256))
+            sentence = f"An acknowledged object cannot be recorded ({type(error).__name__})."
+            return self._set_aside(facts, PROCESSING_FAILURE, sentence)
         arrival = _arrival(header, facts, place.sha256, place.body_bytes)
         self._recorder.stored(arrival, place, again=True)
         return True
+
+    def _set_aside(self, facts: Facts, status: int, sentence: str) -> bool:
+        names = facts.association_id, facts.calling_ae, facts.called_ae, facts.peer_address
+        self.refuse(Caller(*names), status, sentence)
+        return False
 
     def _check(self, parcel: Parcel) -> Header:
         if parcel.too_large:
             limit = self._settings.max_instance_bytes
             raise OutOfSpace(f"The object is larger than {limit} bytes.")
+        if parcel.is_crowded:
+            raise OutOfSpace("Too many large objects are being received at once.")
         if parcel.sop_class_uid != parcel.context_class_uid:
             sentence = "The command names another SOP class than its presentation context."
             raise BadInstance(CLASS_NOT_SUPPORTED, sentence)

@@ -160,24 +160,35 @@ class Journal:
         except OSError as error:
             self._give_up(sequence, segment)
             raise OutOfSpace("The journal could not be written.") from error
+        except BaseException:
+            self._give_up(sequence, segment)
+            raise
         return Place(sequence, digest.hex(), length, segment, start)
 
     def _with_room(self, size: int) -> Segment:
         if self._active is not None and self._active.has_room(size):
             return self._active
         if size + layout.PAGE > self._segment_bytes:
-            single = self._create(size + layout.PAGE, single=True)
-            single.begin(self._sequence + 1)
+            single = self._begin(self._create(size + layout.PAGE, single=True))
             single.sealed = True
             return single
-        fresh = self._free.pop() if self._free else self._create(self._segment_bytes)
+        fresh = self._begin(self._free.pop() if self._free else self._create(self._segment_bytes))
+        # Only now: were the old one free already when the new one fails, it would be free and
+        # active at once, and be begun anew over what is acknowledged in it.
         if self._active is not None:
             self._active.sealed = True
             if not self._active.live:
                 self._retire(self._active)
-        fresh.begin(self._sequence + 1)
         self._active = fresh
         return fresh
+
+    def _begin(self, segment: Segment) -> Segment:
+        try:
+            segment.begin(self._sequence + 1)
+        except OSError as error:
+            segment.remove()
+            raise OutOfSpace("The journal could not be written.") from error
+        return segment
 
     def _create(self, size: int, *, single: bool = False) -> Segment:
         if self._room is not None and self._room() < size:
@@ -203,13 +214,13 @@ class Journal:
 
     def _lead(self) -> None:
         batch, self._waiting, self._syncing = self._waiting, [], True
-        error: OSError | None = None
+        error: BaseException | None = None
         self._changed.release()
         try:
             for segment in {ticket.segment for ticket in batch}:
                 segment.sync()
-        except OSError as failure:
-            error = failure
+        except BaseException as failure:  # noqa: BLE001 - nobody may take it for a barrier
+            error = failure  # raised by everybody who waited for it
         finally:
             self._changed.acquire()
             for ticket in batch:
@@ -315,7 +326,7 @@ class _Ticket:
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self.done = False
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
 
 def _place(record: layout.Found, segment: Segment) -> Place:

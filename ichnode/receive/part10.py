@@ -9,10 +9,7 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
-from ichnode.domain.ids import result_uid
-
-IMPLEMENTATION_CLASS_UID = result_uid("implementation", "1")
-IMPLEMENTATION_VERSION_NAME = "ICHNODE_1"
+from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _SHORT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<HH2sHI")

@@ -12,6 +12,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,10 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import PresentationContext
 
 from ichnode.domain.clock import Clock, SystemClock
-from ichnode.domain.errors import ConfigurationError, PeerFailure
+from ichnode.domain.errors import ConfigurationError, OutOfSpace, PeerFailure
+from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from ichnode.receive.admission import (
+    NOT_FROM_HERE,
     VERIFICATION,
     Admission,
     Application,
@@ -29,11 +32,11 @@ from ichnode.receive.admission import (
     plain_address,
     transfer_syntaxes,
 )
+from ichnode.receive.budget import Budget, sensible_budget_bytes
 from ichnode.receive.commands import StoreRequest
 from ichnode.receive.intake import CANNOT_UNDERSTAND, Caller, Intake, Parcel
 from ichnode.receive.journal import SEGMENT_BYTES, Journal
 from ichnode.receive.lobby import Lobby
-from ichnode.receive.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from ichnode.receive.provider import MAX_PDU_BYTES
 from ichnode.receive.recorder import Recorder, Recording
 from ichnode.receive.transport import LINGER_S, ScannerAssociation
@@ -44,6 +47,7 @@ log = structlog.get_logger(__name__)
 ECHO_S = 10.0
 FLUSH_S = 10.0
 _BACKLOG = 128
+_LINGERING = 64
 
 
 @dataclass(slots=True)
@@ -51,6 +55,7 @@ class _Visit:
     """One admitted association."""
 
     association: ScannerAssociation
+    application: Application
     caller: Caller
     started: float
     stored: int = 0
@@ -100,6 +105,9 @@ class Receiver:
         For arrival times.
     segment_bytes : int
         The size of a journal segment.
+    budget_bytes : int, optional
+        The memory for objects that are being received, over all associations; by default 2 GiB or
+        a quarter of the machine's, shared with the other processes.
 
     Examples
     --------
@@ -125,6 +133,7 @@ class Receiver:
         number: int = 0,
         clock: Clock | None = None,
         segment_bytes: int = SEGMENT_BYTES,
+        budget_bytes: int | None = None,
     ) -> None:
         self._settings = settings
         self._shared = listener is not None
@@ -148,6 +157,8 @@ class Receiver:
         )
         self._admission = Admission(settings, self._intake.check_room)
         self.max_instance_bytes = settings.max_instance_bytes
+        self.budget = Budget(budget_bytes or sensible_budget_bytes(settings.processes))
+        self.lingering: threading.Semaphore = threading.BoundedSemaphore(_LINGERING)
         self._entity = ApplicationEntity(settings.ae_title)
         self._entity.maximum_pdu_size = MAX_PDU_BYTES
         self._entity.maximum_associations = 1 << 20  # Admission counts, see there
@@ -158,6 +169,8 @@ class Receiver:
             self._begin,
             handshake_s=settings.handshake_s,
             busy=(lambda: self._admission.inside) if self._shared else None,
+            welcome=self._welcome,
+            tend=self._intake.tend,
         )
         self._visits: dict[ScannerAssociation, _Visit] = {}
         self._left = threading.Condition()
@@ -189,7 +202,10 @@ class Receiver:
             When no C-ECHO was answered.
         """
         replayed = self._intake.recover() + self._adopt()
-        self._journal.tend()
+        try:
+            self._journal.tend()
+        except OutOfSpace:  # then senders are told so, and what is acknowledged gets recorded
+            log.error("journal.without_spares")
         self._recorder.start()
         self._lobby.start()
         try:
@@ -227,6 +243,7 @@ class Receiver:
             for association in stragglers:
                 association.hurry()
             self._await_empty(LINGER_S)
+        self._intake.close()
         flushed = self._recorder.stop(FLUSH_S)
         self._journal.close()
         log.info("receiver.stopped", backlog=self._recorder.backlog)
@@ -261,14 +278,23 @@ class Receiver:
 
     # ------------------------------------------------------------------ associations
 
-    def _begin(self, connection: socket.socket, request: bytes) -> None:
+    def _welcome(self, address: str, local_address: str) -> bool:
+        """Judge a connection before it asks; one from elsewhere costs no thread and no decoding."""
+        peer = plain_address(address)
+        if self._admission.is_welcome(peer, plain_address(local_address)):
+            return True
+        self._intake.refuse(Caller(secrets.token_hex(8), "", "", peer), 0, NOT_FROM_HERE)
+        return False
+
+    def _begin(self, connection: socket.socket, request: bytes, judged: Callable[[], None]) -> None:
         try:
             association = ScannerAssociation(
-                self._entity, self, connection, request, idle_s=self._settings.idle_s
+                self._entity, self, connection, request, judged, idle_s=self._settings.idle_s
             )
             association.start()
-        except (OSError, RuntimeError) as error:  # the peer is gone, or there are no more threads
+        except Exception as error:  # noqa: BLE001 - the peer is gone, or there are no more threads
             log.warning("association.not_begun", error=type(error).__name__)
+            judged()
             with contextlib.suppress(OSError):
                 connection.close()
 
@@ -296,7 +322,7 @@ class Receiver:
             association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
             return False
         with self._left:
-            self._visits[association] = _Visit(association, caller, time.monotonic())
+            self._visits[association] = _Visit(association, application, caller, time.monotonic())
         association.offer(_acceptable(contexts))
         return True
 
@@ -315,6 +341,7 @@ class Receiver:
             sop_uid=request.sop_uid,
             content=content,
             too_large=request.too_large,
+            is_crowded=request.is_crowded,
         )
         status = self._intake.store(visit.caller, parcel)
         if status == 0:
@@ -333,7 +360,7 @@ class Receiver:
         with self._left:
             visit = self._visits.pop(association)
             self._left.notify_all()
-        self._admission.leave(visit.caller.address)
+        self._admission.leave(visit.application)
         log.info(
             "association.ended",
             association=visit.caller.association_id,

@@ -11,7 +11,9 @@ module, `provider` and `assembly`; tests/unit/test_receive_transport.py fails wh
 from __future__ import annotations
 
 import socket
+import threading
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import structlog
@@ -23,6 +25,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from ichnode.receive.assembly import Assembly
+from ichnode.receive.budget import Budget
 from ichnode.receive.commands import StoreRequest, store_response
 from ichnode.receive.provider import (
     PDU_LIMIT_BYTES,
@@ -41,6 +44,9 @@ class Door(Protocol):
     """What an association asks of the receiver."""
 
     max_instance_bytes: int
+    budget: Budget
+    lingering: threading.Semaphore
+    """Held while a peer that was not admitted reads our last words."""
 
     def admit(self, association: ScannerAssociation) -> bool:
         """Judge an application; where the answer is False it has been rejected."""
@@ -72,6 +78,8 @@ class ScannerAssociation(Association):  # type: ignore[misc]
         The accepted connection, in blocking mode.
     request : bytes
         The whole A-ASSOCIATE-RQ PDU, which somebody else has read.
+    judged : callable
+        Called once the request has been judged, or has failed.
     idle_s : float
         A silent association is aborted after so long.
     """
@@ -82,17 +90,18 @@ class ScannerAssociation(Association):  # type: ignore[misc]
         door: Door,
         connection: socket.socket,
         request: bytes,
+        judged: Callable[[], None],
         *,
         idle_s: float,
     ) -> None:
         super().__init__(ae, "acceptor")
         self.door = door
-        self._request = request
+        self._request, self._judged = request, judged
         self.is_hurried = False
         self.is_established: bool = False
         self._connection = connection
         self.dul = InlineProvider(self)
-        self.dimse = Assembly(self, door.max_instance_bytes)
+        self.dimse = Assembly(self, door.max_instance_bytes, door.budget)
         self.network_timeout = idle_s
         set_timeouts(connection, idle_s)
         local, remote = connection.getsockname(), connection.getpeername()
@@ -123,14 +132,10 @@ class ScannerAssociation(Association):  # type: ignore[misc]
         manner = "failed"
         admitted = False
         try:
-            self.dul.settle()
-            self.dul.take(self._request)
-            self.requestor.primitive = self.dul.receive_pdu()
-            if isinstance(self.requestor.primitive, A_ASSOCIATE):
-                admitted = self.door.admit(self)
-                if admitted:
-                    self.acse.negotiate_association()
-                    manner = self._serve()
+            admitted = self._apply()
+            if admitted:
+                self.acse.negotiate_association()
+                manner = self._serve()
         except Silence:
             manner = self._abort("timed_out")
         except Hurried:
@@ -141,7 +146,19 @@ class ScannerAssociation(Association):  # type: ignore[misc]
         finally:
             if admitted:
                 self.door.ended(self, manner)
-            self._close()
+            self.dimse.drop()
+            self._close(is_stranger=not admitted)
+
+    def _apply(self) -> bool:
+        """Have the request judged; say whether the peer is in."""
+        try:
+            self.dul.settle()
+            self.dul.take(self._request)
+            self.requestor.primitive = self.dul.receive_pdu()
+            asked = isinstance(self.requestor.primitive, A_ASSOCIATE)
+            return asked and self.door.admit(self)
+        finally:
+            self._judged()
 
     def offer(self, contexts: list[PresentationContext]) -> None:
         """Say which presentation contexts may be accepted, before negotiating."""
@@ -176,10 +193,13 @@ class ScannerAssociation(Association):  # type: ignore[misc]
     def _store(self, request: StoreRequest, context_id: int) -> None:
         context = self._accepted_cx.get(context_id)
         if context is None:
+            self.dimse.let_go(request)
             self._abort("failed")
             return
-        status = self.door.store(self, request, context)
-        request.content.close()
+        try:
+            status = self.door.store(self, request, context)
+        finally:
+            self.dimse.let_go(request)
         self.dul.answer(store_response(request, context_id, status))
 
     def _abort(self, manner: str) -> str:
@@ -190,12 +210,15 @@ class ScannerAssociation(Association):  # type: ignore[misc]
             log.debug("abort.unsent", error=type(error).__name__)
         return manner
 
-    def _close(self) -> None:
+    def _close(self, *, is_stranger: bool) -> None:
         """Let the peer read our last words, then close.
 
         Closing with something unread would reset the connection, and the peer might lose them.
         """
         connection = self._connection
+        if is_stranger and not self.door.lingering.acquire(blocking=False):
+            connection.close()  # so many threads wait for strangers already
+            return
         try:
             connection.shutdown(socket.SHUT_WR)
             set_timeouts(connection, LINGER_S)
@@ -206,3 +229,5 @@ class ScannerAssociation(Association):  # type: ignore[misc]
             pass
         finally:
             connection.close()
+            if is_stranger:
+                self.door.lingering.release()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import absent
 from tests.scanner import RawPeer, ct, store_pdus
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +107,7 @@ def killed_at(strace: str, process: subprocess.Popen[str], call: str, when: int)
             if "attached" in line:
                 break
             if "ptrace" in line:
-                pytest.skip("this machine does not let strace attach")
+                absent("the right to trace a process (ptrace)")
         yield
         tracer.communicate(timeout=LIMIT_S)
     finally:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from ichnode.domain.errors import ConfigurationError
+from ichnode.receive.lobby import JUDGED_AT_ONCE, SEATS, Lobby
 from ichnode.receive.scp import Receiver, open_listener
 from ichnode.settings import NodeSettings, ReceiveSettings
 from tests.integration.test_receive_storing import SEGMENT_BYTES, Start, start
 from tests.scanner import (
     ABORT,
     ASSOCIATE_AC,
+    ASSOCIATE_RJ,
     RELEASE_RP,
     Notebook,
     RawPeer,
@@ -37,6 +40,21 @@ def seconds_to_associate(port: int) -> float:
     with scanner(port) as association:
         assert association.is_established
         return time.monotonic() - began
+
+
+def verdict(
+    port: int, calling: str = "CT01", called: str = "ICHNODE"
+) -> tuple[int, int, int] | None:
+    """Return result, source and reason of the rejection; None when the peer is let in."""
+    with RawPeer(port) as peer:
+        request = associate_request(calling)
+        peer.say(request.replace(b"ICHNODE".ljust(16), called.encode().ljust(16), 1))
+        kind, body = peer.hear()
+        if kind == ASSOCIATE_AC:
+            assert peer.release() == RELEASE_RP
+            return None
+        assert kind == ASSOCIATE_RJ
+        return body[1], body[2], body[3]
 
 
 @pytest.fixture
@@ -66,6 +84,110 @@ def test_more_idle_connections_than_seats_make_room_for_newcomers(
     assert seconds_to_associate(receiver.port) < 1.0
 
 
+def test_who_speaks_while_being_crowded_out_does_not_close_the_door(silent: ExitStack) -> None:
+    """The oldest guest's byte and one guest too many come in one turn, many times over."""
+    busy = threading.Event()
+
+    def hold_up() -> None:  # so that both events are there when the lobby looks
+        if busy.is_set():
+            threading.Event().wait(0.01)
+
+    listener = open_listener(ReceiveSettings(port=0))
+    lobby = Lobby(listener, lambda *_: None, handshake_s=30, tend=hold_up)
+    lobby.start()
+    port = listener.getsockname()[1]
+    peers = [silent.enter_context(RawPeer(port)) for _ in range(SEATS)]
+    busy.set()
+    for number in range(30):
+        newcomer = RawPeer(port)
+        peers[number].say(associate_request()[:1])
+        peers.append(silent.enter_context(newcomer))
+    busy.clear()
+    assert peers[0].hear() == (0, b"")
+    assert lobby.is_alive
+    lobby.close()
+
+
+def test_a_guest_that_cannot_be_served_does_not_close_the_door() -> None:
+    """Whatever goes wrong with one connection, the next one is served."""
+    served = threading.Event()
+
+    def begin(connection: socket.socket, request: bytes, judged: Callable[[], None]) -> None:
+        judged()
+        connection.close()
+        if b"BROKEN" in request:
+            raise LookupError
+        served.set()
+
+    listener = open_listener(ReceiveSettings(port=0))
+    lobby = Lobby(listener, begin, handshake_s=30)
+    lobby.start()
+    port = listener.getsockname()[1]
+    with RawPeer(port) as first, RawPeer(port) as second:
+        first.say(associate_request("BROKEN"))
+        assert first.hear() == (0, b"")
+        second.say(associate_request())
+        assert served.wait(10)
+    lobby.close()
+
+
+def test_requests_wait_for_a_desk(silent: ExitStack) -> None:
+    """So many are judged at once and no more; the next one when one is done."""
+    begun: queue.Queue[Callable[[], None]] = queue.Queue()
+
+    def begin(connection: socket.socket, _request: bytes, judged: Callable[[], None]) -> None:
+        silent.enter_context(connection)
+        begun.put(judged)
+
+    listener = open_listener(ReceiveSettings(port=0))
+    lobby = Lobby(listener, begin, handshake_s=30)
+    lobby.start()
+    for _ in range(JUDGED_AT_ONCE + 2):
+        silent.enter_context(RawPeer(listener.getsockname()[1])).say(associate_request())
+    desks = [begun.get(timeout=10) for _ in range(JUDGED_AT_ONCE)]
+    with pytest.raises(queue.Empty):
+        begun.get(timeout=0.3)
+    for judged in desks[:2]:
+        judged()
+        begun.get(timeout=10)
+    lobby.close()
+
+
+def test_a_peer_from_elsewhere_is_turned_away_before_it_asks(start: Start) -> None:
+    """It is heard no byte of, and people are told; this machine's own check still passes."""
+    receiver, notebook = start(networks=("10.0.0.0/8",))
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.2", 0))
+        stranger.settimeout(10)
+        stranger.connect(("127.0.0.1", receiver.port))
+        assert stranger.recv(1) == b""
+    notebook.wait(lambda n: n.refusals)
+    assert notebook.refusals[0].peer_address == "127.0.0.2"
+    assert "receive.networks" in notebook.refusals[0].sentence
+    assert echoes(receiver.port)
+
+
+def test_refused_associations_are_counted_and_not_listed_one_by_one(start: Start) -> None:
+    """Thirty knocks become two refusals: the first, and the rest at the end."""
+    receiver, notebook = start(calling_ae_titles=("CT01",))
+    for _ in range(30):
+        with RawPeer(receiver.port) as peer:
+            peer.say(associate_request("KNOCKER"))
+            assert peer.hear()[0] == ASSOCIATE_RJ
+    notebook.wait(lambda n: n.refusals)
+    receiver.stop()
+    assert len(notebook.refusals) == 2
+    assert notebook.refusals[1].sentence.endswith(" 29 times.")
+
+
+def test_a_full_house_still_answers_this_machines_echo(start: Start) -> None:
+    """Otherwise a receiver that is busy would be taken for a dead one."""
+    receiver, _ = start(max_associations=1)
+    with scanner(receiver.port) as first:
+        assert first.is_established
+        assert echoes(receiver.port)
+
+
 def test_a_slow_request_does_not_block_others_and_is_closed_in_time(
     start: Start, silent: ExitStack
 ) -> None:
@@ -89,10 +211,16 @@ def test_a_request_in_pieces_is_heard(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "greeting", [b"GET / HTTP/1.1\r\n\r\n", b"\x01\x00\xff\xff\xff\xff", b"\x04\x00\0\0\0\x04abcd"]
+    "greeting",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x01\x00\xff\xff\xff\xff",
+        b"\x01\x00\x00\x04\x00\x01",
+        b"\x04\x00\0\0\0\x04abcd",
+    ],
 )
 def test_what_is_no_request_is_turned_away_at_once(start: Start, greeting: bytes) -> None:
-    """HTTP, a request of 4 GB, and data without an association."""
+    """HTTP, requests of 4 GB and of a byte over 256 KiB, and data without an association."""
     receiver, _ = start()
     with RawPeer(receiver.port) as peer:
         peer.say(greeting)
@@ -169,12 +297,9 @@ def test_allow_lists(
 ) -> None:
     """AE titles count without their padding and with their case; addresses by network."""
     receiver, notebook = start(**settings)
-    with scanner(receiver.port, calling=calling, called=called) as association:
-        if rejection is None:
-            assert association.is_established
-            return
-        answer = association.acceptor.primitive
-        assert (answer.result, answer.result_source, answer.diagnostic) == rejection
+    assert verdict(receiver.port, calling, called) == rejection
+    if rejection is None:
+        return
     notebook.wait(lambda n: n.refusals)
     assert notebook.refusals[0].status == 0
     assert notebook.refusals[0].calling_ae == calling
@@ -186,9 +311,7 @@ def test_limits_reject_for_the_time_being(start: Start) -> None:
         receiver, _ = start(**{limit: 1})
         with scanner(receiver.port) as first:
             assert first.is_established
-            with scanner(receiver.port) as second:
-                answer = second.acceptor.primitive
-                assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+            assert verdict(receiver.port) == (2, 3, 2)
         assert seconds_to_associate(receiver.port) < 1.0
         receiver.stop()
 

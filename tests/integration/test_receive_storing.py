@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -17,11 +20,26 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     MRImageStorage,
 )
+from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
+from ichnode.domain.series import SET_ASIDE, Arrival
+from ichnode.receive.journal import Journal
+from ichnode.receive.layout import Facts
+from ichnode.receive.part10 import file_head
 from ichnode.receive.scp import Receiver
 from ichnode.settings import NodeSettings, ReceiveSettings
-from tests.scanner import ABORT, Notebook, RawPeer, ct, echoes, scanner, send, store_pdus
+from tests.scanner import (
+    ABORT,
+    RELEASE_RP,
+    Notebook,
+    RawPeer,
+    ct,
+    echoes,
+    scanner,
+    send,
+    store_pdus,
+)
 
 Start = Callable[..., tuple[Receiver, Notebook]]
 SEGMENT_BYTES = 1 << 20
@@ -290,7 +308,7 @@ def test_a_full_backlog_refuses_objects_then_associations_and_recovers(start: St
         assert (rejection.result, rejection.result_source, rejection.diagnostic) == (2, 3, 1)
     assert echoes(receiver.port)
     notebook.down = False
-    notebook.wait(lambda n: len(n.arrivals) == 3 and len(n.refusals) == 3)
+    notebook.wait(lambda n: len(n.arrivals) == 3 and len(n.refusals) == 2)
     with scanner(receiver.port) as association:
         assert send(association, ct(4)) == 0
     notebook.wait(lambda n: len(n.arrivals) == 4)
@@ -299,7 +317,7 @@ def test_a_full_backlog_refuses_objects_then_associations_and_recovers(start: St
 def test_an_instance_that_the_worklist_rejects_does_not_stop_the_others(
     start: Start, tmp_path: Path
 ) -> None:
-    """It is set aside visibly, its file is kept, and the rest is recorded."""
+    """It is set aside visibly, the rest is recorded, and the next start tries it again."""
     notebook = Notebook()
     notebook.rejects = lambda arrival: arrival.header.sop_uid.endswith(".2")
     receiver, _ = start(notebook)
@@ -308,7 +326,36 @@ def test_an_instance_that_the_worklist_rejects_does_not_stop_the_others(
     notebook.wait(lambda n: len(n.arrivals) == 2 and n.refusals)
     assert [uid[-1] for uid in notebook.sop_uids] == ["1", "3"]
     assert "could not record" in notebook.refusals[0].sentence
+    assert notebook.refusals[0].status == SET_ASIDE
     assert len(list(tmp_path.rglob("*.dcm"))) == 3
+    receiver.stop()
+    _, later = start()
+    later.wait(lambda n: n.arrivals)
+    assert later.sop_uids[0].endswith(".2")
+
+
+def test_a_file_that_is_deleted_while_it_is_recorded_is_written_again(
+    start: Start, tmp_path: Path
+) -> None:
+    """Housekeeping may purge the old copy of what a scanner sends once more."""
+    notebook = Notebook()
+    deleted: list[str] = []
+
+    def purge(arrival: Arrival) -> bool:
+        (tmp_path / arrival.path).unlink()
+        deleted.append(arrival.path)
+        return False
+
+    notebook.rejects = purge
+    receiver, _ = start(notebook)
+    with scanner(receiver.port) as association:
+        assert send(association, ct(1)) == 0
+    notebook.wait(lambda n: n.arrivals)
+    receiver.stop()
+    (arrival,) = notebook.arrivals
+    assert deleted == [arrival.path]
+    content = (tmp_path / arrival.path).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == arrival.sha256
 
 
 def test_less_room_than_the_reserve_refuses_new_objects_only(start: Start) -> None:
@@ -319,3 +366,77 @@ def test_less_room_than_the_reserve_refuses_new_objects_only(start: Start) -> No
     assert echoes(receiver.port)
     notebook.wait(lambda n: n.refusals)
     assert "reserve" in notebook.refusals[0].sentence
+
+
+def test_objects_share_a_budget_of_memory(tmp_path: Path) -> None:
+    """What does not fit beside the others is drained and answered 0xA700; then there is room."""
+    notebook = Notebook()
+    receiver = Receiver(
+        NodeSettings(host_id="test", spool=tmp_path),
+        ReceiveSettings(port=0, reserve_bytes=0, drain_s=5),
+        notebook,
+        segment_bytes=SEGMENT_BYTES,
+        budget_bytes=1 << 20,
+    )
+    receiver.start()
+    large = store_pdus(ct(1, rows=12_000))  # 768 KB
+    with RawPeer(receiver.port) as one, RawPeer(receiver.port) as other:
+        one.associate()
+        other.associate()
+        one.say(*large[:-1])
+        _await_held(receiver, 700_000)
+        other.say(*store_pdus(ct(2, rows=12_000), sop_uid="1.2.826.9.1.2"))
+        assert other.hear_status() == 0xA700
+        one.say(large[-1])
+        assert one.hear_status() == 0
+        other.say(*store_pdus(ct(2, rows=12_000), sop_uid="1.2.826.9.1.2"))
+        assert other.hear_status() == 0
+        one.say(*large[:-1])
+        _await_held(receiver, 700_000)
+        one.reset()
+        assert other.release() == RELEASE_RP
+    receiver.stop()
+    assert receiver.budget.held_bytes == 0
+    assert "at once" in notebook.refusals[0].sentence
+
+
+def _await_held(receiver: Receiver, size_bytes: int) -> None:
+    deadline = time.monotonic() + 10
+    while receiver.budget.held_bytes < size_bytes and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    assert receiver.budget.held_bytes >= size_bytes
+
+
+def test_an_object_of_very_many_elements_is_refused(start: Start) -> None:
+    """Elements of eight bytes cost the reader more than they cost the sender."""
+    receiver, notebook = start()
+    element = b"\x09\x00\x01\x10UL\0\0"
+    with RawPeer(receiver.port) as peer:
+        peer.associate()
+        peer.say(*store_pdus(element * 20_001))
+        assert peer.hear_status() == 0xC000
+    notebook.wait(lambda n: n.refusals)
+    assert "20000 elements" in notebook.refusals[0].sentence
+
+
+def test_an_acknowledged_object_that_cannot_be_read_back_does_not_stop_the_start(
+    start: Start, tmp_path: Path
+) -> None:
+    """It is shown and stays in the journal; the one behind it is recorded."""
+    folder = tmp_path / "incoming" / "test"
+    journal = Journal(folder, segment_bytes=SEGMENT_BYTES, spares=0)
+    facts = Facts(ExplicitVRLittleEndian, "a1", "CT01", "ICHNODE", "10.0.0.1", datetime.now(UTC))
+    image = ct(2)
+    body = encode(image, False, True)
+    head = file_head(CTImageStorage, image.SOPInstanceUID, ExplicitVRLittleEndian)
+    journal.append(facts, b"no DICOM file")
+    journal.append(facts, head + body)
+    journal.close()
+    receiver, notebook = start()
+    notebook.wait(lambda n: n.arrivals and n.refusals)
+    assert notebook.sop_uids == [image.SOPInstanceUID]
+    assert notebook.refusals[0].peer_address == "10.0.0.1"
+    receiver.stop()
+    again = Journal(folder, segment_bytes=SEGMENT_BYTES, spares=0)
+    assert b"no DICOM file" in [place.read() for place, _ in again.replay()]
+    again.close()

@@ -13,15 +13,16 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, UID_dictionary
 from pynetdicom import AllStoragePresentationContexts
 
 from ichnode.domain.errors import OutOfSpace
-from ichnode.domain.ids import is_strict_uid
+from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID, is_strict_uid
 from ichnode.receive.admission import (
+    OWN_ECHOES,
     Admission,
     Application,
     is_storage,
     plain_address,
     transfer_syntaxes,
 )
-from ichnode.receive.part10 import IMPLEMENTATION_CLASS_UID, file_head
+from ichnode.receive.part10 import file_head
 from ichnode.settings import ReceiveSettings
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -101,7 +102,7 @@ def test_places_are_counted_exactly_under_contention() -> None:
         for _ in range(200):
             if admission.enter(application(address)) is None:
                 most.append(admission.inside)
-                admission.leave(address)
+                admission.leave(application(address))
 
     threads = [threading.Thread(target=visit, args=(f"10.0.0.{n % 4}",)) for n in range(12)]
     for thread in threads:
@@ -112,8 +113,8 @@ def test_places_are_counted_exactly_under_contention() -> None:
     assert max(most) <= 7
 
 
-def test_an_own_echo_passes_lists_and_a_full_disk_but_not_the_limit() -> None:
-    """A health check of this machine is no stranger; storing under that cover is not possible."""
+def test_an_own_echo_passes_lists_a_full_disk_and_a_full_house() -> None:
+    """A health check of this machine takes nobody's place; storing under that cover fails."""
 
     def full() -> None:
         raise OutOfSpace("full.")
@@ -121,8 +122,12 @@ def test_an_own_echo_passes_lists_and_a_full_disk_but_not_the_limit() -> None:
     settings = ReceiveSettings(networks=("192.168.0.0/16",), max_associations=1)
     admission = Admission(settings, full)
     echo = {"abstract_syntaxes": frozenset({"1.2.840.10008.1.1"})}
-    assert admission.enter(application("10.1.2.9", **echo)) is None
-    assert admission.enter(application("10.1.2.9", **echo)).reason == 2
+    own = application("10.1.2.9", **echo)
+    assert [admission.enter(own) for _ in range(OWN_ECHOES)] == [None] * OWN_ECHOES
+    assert admission.inside == 0
+    assert admission.enter(own).reason == 2
+    admission.leave(own)
+    assert admission.enter(own) is None
     assert admission.enter(application("10.1.2.9")).reason == 1
     assert admission.enter(application("10.1.2.8", **echo)).result == 1
 

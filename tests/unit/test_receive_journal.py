@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +25,19 @@ FACTS = Facts("1.2.840.10008.1.2.1", "a1", "CT01", "ICHNODE", "10.0.0.1", dateti
 
 def journal(folder: Path, *, segment_bytes: int = SMALL) -> Journal:
     return Journal(folder / "incoming", segment_bytes=segment_bytes, spares=1)
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """Let every write beyond this offset fail, whatever the file system."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def replayed(folder: Path) -> list[bytes]:
@@ -168,26 +185,47 @@ def test_what_a_sender_hides_in_its_pixels_is_no_record(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_out_of_space_and_leaves_no_file(tmp_path: Path) -> None:
     """A segment that cannot be written is not left half-made."""
-    import resource
-
     first = journal(tmp_path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = set((tmp_path / "incoming").glob("*.seg"))
-    import signal
-
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL // 2, limits[1]))
-    try:
-        with pytest.raises((OutOfSpace, OSError)) as caught:
-            first.append(FACTS, b"x")
-        assert isinstance(caught.value, OutOfSpace) or caught.value.errno == errno.EFBIG
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with files_of_at_most(SMALL // 2), pytest.raises((OutOfSpace, OSError)) as caught:
+        first.append(FACTS, b"x")
+    assert isinstance(caught.value, OutOfSpace) or caught.value.errno == errno.EFBIG
     assert set((tmp_path / "incoming").glob("*.seg")) == before
     first.append(FACTS, b"works again")
     first.close()
     assert replayed(tmp_path) == [b"works again"]
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_segment_that_cannot_be_begun_costs_nothing_that_is_acknowledged(
+    tmp_path: Path, settled: bool
+) -> None:
+    """The old segment stays the active one and is not free for use: what follows is replayed."""
+    first = journal(tmp_path)
+    place = first.append(FACTS, bytes(SMALL // 2))
+    first.tend()
+    if settled:
+        first.settle([place])
+    with files_of_at_most(0), pytest.raises(OutOfSpace):
+        first.append(FACTS, bytes(SMALL // 2))
+    first.append(FACTS, b"kept")  # into the rest of the old segment
+    first.append(FACTS, b"x" * (SMALL // 2))  # into another one
+    first.append(FACTS, b"y" * (SMALL // 2))
+    first.close()
+    expected = [b"kept", b"x" * (SMALL // 2), b"y" * (SMALL // 2)]
+    assert replayed(tmp_path) == ([] if settled else [bytes(SMALL // 2)]) + expected
+
+
+def test_an_object_of_its_own_segment_that_cannot_be_begun_leaves_no_file(tmp_path: Path) -> None:
+    """A large object is refused like any other, and the next one is welcome."""
+    first = journal(tmp_path)
+    before = set((tmp_path / "incoming").glob("*.seg"))
+    with files_of_at_most(0), pytest.raises(OutOfSpace):
+        first.append(FACTS, bytes(2 * SMALL))
+    assert set((tmp_path / "incoming").glob("*.seg")) == before
+    first.append(FACTS, bytes(2 * SMALL))
+    first.close()
+    assert replayed(tmp_path) == [bytes(2 * SMALL)]
 
 
 def test_facts_survive_encoding() -> None:
