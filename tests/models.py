@@ -35,7 +35,7 @@ def write_model(
     repeatable difference. `off` makes the stated self-test wrong by so much.
     """
     torch.manual_seed(11)
-    network = build("resnet18", spec.channels, len(LABELS)).eval()
+    network = build("resnet18_local", spec.channels, len(LABELS)).eval()
     with torch.no_grad():
         network.near.weight.mul_(0.1)
         network.far.weight.mul_(0.1)
@@ -50,7 +50,7 @@ def write_model(
         name="untrained",
         version=version,
         labels=LABELS,
-        networks=(NetworkSpec("joint", "resnet18", LABELS, "joint.safetensors", ""),),
+        networks=(NetworkSpec("joint", "resnet18_local", LABELS, "joint.safetensors", ""),),
         preprocess=spec,
         calibration=Calibration(SIX, (0.0,) * 6, SIX, (0.0,) * 6, "adjacent_mean", "not at all"),
         thresholds=Thresholds((0.9,) * 6, 0.6, "by hand"),
@@ -66,7 +66,7 @@ def write_pair(folder: Path, *, hemorrhage_logit: float, subtype_logit: float) -
     states = {}
     for role, count, logit in (("hemorrhage", 1, hemorrhage_logit), ("subtypes", 5, subtype_logit)):
         torch.manual_seed(12)
-        network = build("resnet18", SPEC.channels, count)
+        network = build("resnet18_local", SPEC.channels, count)
         with torch.no_grad():
             for layer in (network.near, network.far):
                 layer.weight.zero_()
@@ -78,8 +78,8 @@ def write_pair(folder: Path, *, hemorrhage_logit: float, subtype_logit: float) -
     pair = dataclasses.replace(
         joint,
         networks=(
-            NetworkSpec("hemorrhage", "resnet18", LABELS[:1], "hemorrhage.safetensors", ""),
-            NetworkSpec("subtypes", "resnet18", LABELS[1:], "subtypes.safetensors", ""),
+            NetworkSpec("hemorrhage", "resnet18_local", LABELS[:1], "hemorrhage.safetensors", ""),
+            NetworkSpec("subtypes", "resnet18_local", LABELS[1:], "subtypes.safetensors", ""),
         ),
         self_test=SelfTest("discs-1", expected, 0.01, 0.2),
     )

@@ -45,6 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--data", type=Path, required=True, help="where simulated heads go")
         command.add_argument("--out", type=Path, required=True, help="where the run is kept")
         command.add_argument("--workers", type=int, default=0, help="0 takes all cores")
+        command.add_argument(
+            "--beside",
+            type=Path,
+            action="append",
+            default=[],
+            help="a folder with one real series without blood, to be looked at and reported",
+        )
         command.add_argument("--version", default="0", help="version of the bundle")
     return parser
 
@@ -73,6 +80,7 @@ def _export(asked: argparse.Namespace) -> None:
         open_heads(asked.data, seeds.holdout),
         asked.out / "bundle",
         asked.version,
+        asked.beside,
     )
     of_any = metrics["labels"]["any"]
     print(f"Holdout (simulated): any, slices {of_any['slice_auroc']}, findings", end=" ")

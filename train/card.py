@@ -39,7 +39,7 @@ that the pipeline works, and nothing about patients.
 Called urgent: {tp} of {with_blood} heads with blood, {fp} of {without} without. Called review:
 {review_with} and {review_without}. Lowest series probability with blood {lowest}, highest without
 {highest}.
-
+{beside}
 ## How it was calibrated
 
 {calibrated}
@@ -52,7 +52,7 @@ Called urgent: {tp} of {with_blood} heads with blood, {fp} of {without} without.
 * Small, faint and skull-base bleeds are missed most, in simulation already.
 * Children, contrast medium, sharp kernels and post-operative heads are out of its scope.
 * Probabilities follow the simulator's prevalence (about half the heads), not a hospital's.
-{beside}"""
+"""
 
 
 def model_card(manifest: Manifest, recipe: Recipe, metrics: dict[str, Any]) -> str:
@@ -85,7 +85,15 @@ def model_card(manifest: Manifest, recipe: Recipe, metrics: dict[str, Any]) -> s
         highest=metrics["highest_without"],
         calibrated=manifest.calibration.how,
         chosen=manifest.thresholds.how,
-        beside=metrics.get("beside", ""),
+        beside="".join(map(_beside, metrics["beside"])),
+    )
+
+
+def _beside(seen: dict[str, Any]) -> str:
+    return (
+        f"\nOne real scan, `{seen['name']}` ({seen['slices']} slices, no blood seen), was only "
+        f"looked at: {seen['finding']}, series probability {seen['series_any']}, highest slice "
+        f"{seen['highest_slice_any']}. One scan says nothing about the rate of false alarms.\n"
     )
 
 

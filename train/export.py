@@ -35,6 +35,7 @@ from ichnode.nets.manifest import (
     canonical,
 )
 from ichnode.nets.selftest import self_test_input
+from train.beside import look_at
 from train.card import model_card
 from train.fit import predict
 from train.metrics import at_threshold, auroc, auroc_interval, log_loss
@@ -87,6 +88,7 @@ def export(
     holdout: Sequence[Head],
     folder: Path,
     version: str,
+    beside: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Write bundle, model card and metrics; return the metrics.
 
@@ -98,6 +100,8 @@ def export(
         Measured with the finished bundle, and nothing else.
     folder : Path
         Where the bundle goes.
+    beside : sequence of Path
+        Folders with one real series each, to be looked at and reported.
     """
     spec = recipe.preprocess()
     halved = _as_stored(network)
@@ -113,7 +117,7 @@ def export(
     if not isinstance(joint, ResNet):
         raise TypeError("the joint network is of another kind")
     measured = Judged(predict(joint, holdout, spec), [head.labels for head in holdout])
-    metrics = measure(measured, manifest)
+    metrics = measure(measured, manifest) | {"beside": [look_at(bundle, one) for one in beside]}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     (folder / CARD).write_text(model_card(manifest, recipe, metrics), encoding="utf-8")
     return metrics
@@ -196,10 +200,18 @@ def _fit_temperature(logits: Floats, truth: Flags) -> tuple[float, tuple[float, 
 
 
 def choose(judged: Judged, calibration: Calibration) -> Thresholds:
-    """Choose the thresholds on calibrated series probabilities."""
+    """Choose the thresholds on calibrated series probabilities.
+
+    Raises
+    ------
+    ValueError
+        When the tuning heads are all with or all without blood.
+    """
     bias = np.asarray(calibration.series_bias)
     scores = judged.series / np.asarray(calibration.series_temperature) + bias
     truth = judged.series_truth
+    if truth[:, 0].all() or not truth[:, 0].any():
+        raise ValueError("thresholds need tuning heads with and without blood")
     cuts = [_cut(scores[:, k], truth[:, k]) for k in range(len(LABELS))]
     positives, negatives = scores[truth[:, 0], 0], scores[~truth[:, 0], 0]
     between = (float(negatives.max()) + cuts[0]) / 2

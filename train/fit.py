@@ -7,6 +7,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ichnode.domain.findings import LABELS
-from ichnode.nets.architectures import ResNet, build
+from ichnode.nets.architectures import ResNet, build, strongest
 from ichnode.nets.manifest import PreprocessSpec, canonical
 from ichnode.nets.preprocess import channels, neighbours, windows
 from train.augment import disturb
@@ -29,33 +30,18 @@ from train.schedule import one_cycle
 from train.simulated import Head, Slices, as_slices
 
 log = structlog.get_logger(__name__)
-_EARLY_CHANNELS = 256
 _CHECKPOINT = "checkpoint.pt"
 _SAVE_EVERY_S = 60.0
 _WATCHED = 20  # tuning heads that are looked at after every epoch
 _PLACE_SCALE = 10.0  # few places have blood, so the mean over all of them is small
 
 
-class Learner(nn.Module):
-    """The network and, for training alone, a head that says where the blood is."""
-
-    def __init__(self, recipe: Recipe, spec: PreprocessSpec) -> None:
-        super().__init__()
-        self.network: ResNet = build(recipe.architecture, spec.channels, len(LABELS))
-        self.place = nn.Conv2d(_EARLY_CHANNELS, len(LABELS), kernel_size=1)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (n, label) and, at a sixteenth of the size, (n, label, y, x)."""
-        early, late = self.network.features(images)
-        return self.network.pool(late), self.place(early)
-
-
 @dataclass(slots=True)
 class Run:
     """A training run in progress; what a checkpoint holds."""
 
-    learner: Learner
-    averaged: Learner  # the exponentially averaged weights and statistics
+    learner: ResNet
+    averaged: ResNet  # the exponentially averaged weights and statistics
     optimizer: torch.optim.Optimizer
     chance: torch.Generator
     step: int = 0
@@ -79,19 +65,21 @@ def fit(recipe: Recipe, train: Sequence[Head], tune: Sequence[Head], out: Path) 
     run = _resume(recipe, spec, out)
     slices = as_slices(train, spec)
     per_epoch = 2 * int(slices.labels[:, 0].sum()) // recipe.batch
+    if per_epoch == 0:
+        raise ValueError("there are too few slices with blood for a single batch")
     total = recipe.epochs * per_epoch
     bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with bar:
         shown = bar.add_task("Training", total=1.0)
         while (progress := _progress(recipe, run, total)) < 1:
             loss = train_one_epoch(run, recipe, slices, total, out)
-            area = evaluate(run.averaged.network, tune, spec)
+            save(run, recipe, out)
+            area = evaluate(run.averaged, tune, spec)
             done = _progress(recipe, run, total)
             bar.update(shown, completed=done, description=f"loss {loss:.3f} AUROC {area:.3f}")
             log.info("epoch.trained", count=run.step, detail=f"{loss:.4f} {area:.4f}")
             if done <= progress:
                 break
-    save(run, recipe, out)
     return _trained(run)
 
 
@@ -101,33 +89,65 @@ def train_one_epoch(run: Run, recipe: Recipe, slices: Slices, total: int, out: P
     losses = []
     began = saved = time.monotonic()
     before_s = run.spent_s
-    for chosen in _batches(slices, recipe, run.step):
+    for ready in _ahead(run, recipe, slices, total):
         progress = _progress(recipe, run, total)
-        if progress >= 1:
-            break
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.peak_rate * one_cycle(progress)
-        size_px = recipe.small_px if progress < recipe.small_part else recipe.size_px
-        losses.append(_step(run, recipe, slices, chosen, size_px))
+        losses.append(_step(run, recipe, ready))
         run.step += 1
         run.spent_s = before_s + time.monotonic() - began
+        if _progress(recipe, run, total) >= 1:
+            break
         if time.monotonic() - saved > _SAVE_EVERY_S:
             save(run, recipe, out)
             saved = time.monotonic()
     return float(np.mean(losses))
 
 
-def _step(
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step learns from."""
+
+    images: Tensor  # (n, channel, y, x)
+    kinds: Tensor  # (n, y, x)
+    truth: Tensor  # (n, label)
+
+
+def _ahead(run: Run, recipe: Recipe, slices: Slices, total: int) -> Iterator[Batch]:
+    """Yield the batches of an epoch, each made by a second thread while the last one is used."""
+
+    def make(chosen: npt.NDArray[np.int64]) -> Batch:
+        small = _progress(recipe, run, total) < recipe.small_part
+        return _batch(run, recipe, slices, chosen, recipe.small_px if small else recipe.size_px)
+
+    with ThreadPoolExecutor(1) as helper:
+        coming: Future[Batch] | None = None
+        for chosen in _batches(slices, recipe, run.step):
+            ready, coming = coming, helper.submit(make, chosen)
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()
+
+
+def _batch(
     run: Run, recipe: Recipe, slices: Slices, chosen: npt.NDArray[np.int64], size_px: int
-) -> float:
+) -> Batch:
     hu, kinds = disturb(slices.stacks(chosen), slices.masks(chosen), run.chance)
     if size_px < hu.shape[-1]:
         hu = functional.interpolate(hu, size=(size_px, size_px), mode="bilinear", antialias=True)
     images = as_channels(hu, recipe.preprocess())
+    return Batch(
+        images=images.contiguous(memory_format=torch.channels_last),
+        kinds=kinds,
+        truth=torch.from_numpy(slices.labels[chosen]),
+    )
+
+
+def _step(run: Run, recipe: Recipe, batch: Batch) -> float:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits, places = run.learner(images.contiguous(memory_format=torch.channels_last))
-    truth = torch.from_numpy(slices.labels[chosen])
-    loss = _loss(logits.float(), places.float(), truth, kinds, recipe)
+        places = run.learner.evidence(batch.images)
+    loss = _loss(places.float(), batch.truth, batch.kinds, recipe)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(run.learner.parameters(), 1.0)
@@ -158,10 +178,10 @@ def average(averaged: nn.Module, learner: nn.Module, decay: float, step: int) ->
             kept.copy_(current[name])
 
 
-def _loss(logits: Tensor, places: Tensor, truth: Tensor, kinds: Tensor, recipe: Recipe) -> Tensor:
+def _loss(places: Tensor, truth: Tensor, kinds: Tensor, recipe: Recipe) -> Tensor:
     weights = torch.ones(len(LABELS))
     weights[0] = recipe.any_weight
-    named = functional.binary_cross_entropy_with_logits(logits, truth, weight=weights)
+    named = functional.binary_cross_entropy_with_logits(strongest(places), truth, weight=weights)
     there = torch.stack([kinds > 0, *(kinds == kind for kind in range(1, len(LABELS)))], dim=1)
     coarse = functional.adaptive_max_pool2d(there.float(), places.shape[-2:])
     placed = functional.binary_cross_entropy_with_logits(places, coarse)
@@ -228,12 +248,13 @@ def kept_recipe(out: Path) -> Recipe:
 
 
 def _trained(run: Run) -> ResNet:
-    return run.averaged.network.eval()
+    return run.averaged.eval()
 
 
 def _resume(recipe: Recipe, spec: PreprocessSpec, out: Path) -> Run:
     torch.manual_seed(recipe.seed)
-    learner = Learner(recipe, spec).to(memory_format=torch.channels_last)
+    learner = build(recipe.architecture, spec.channels, len(LABELS))
+    learner = learner.to(memory_format=torch.channels_last)
     matrices = [p for p in learner.parameters() if p.ndim > 1]
     vectors = [p for p in learner.parameters() if p.ndim <= 1]
     run = Run(

@@ -15,7 +15,7 @@ class Recipe:
     weights only where that does not happen.
     """
 
-    architecture: str = "resnet18"
+    architecture: str = "resnet18_local"
     heads: int = 300  # simulated heads to learn from
     tune_heads: int = 80  # for calibration and thresholds
     holdout_heads: int = 80  # measured once, at the end
@@ -26,7 +26,7 @@ class Recipe:
     minutes: float = 0.0  # 0: no limit
     batch: int = 32
     peak_rate: float = 1.5e-3
-    weight_decay: float = 0.02
+    weight_decay: float = 0.05
     any_weight: float = 2.0  # of "any" in the loss; the subtypes weigh 1
     place_weight: float = 1.0  # of saying where the blood is
     averaging: float = 0.995  # decay of the averaged weights

@@ -7,11 +7,18 @@ from types import MappingProxyType
 
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+STRONGEST = 3  # places that a logit is the mean of
 
 
 class ResNet(nn.Module):
-    """A residual network over slices, after torchvision, with any number of input channels.
+    """A residual network over slices, after torchvision, that decides by local evidence.
+
+    Its last maps are turned into evidence for each label at each place, a sixteenth of the input's
+    size; a label's logit is the mean of its strongest places. A bleed is local, and so is the
+    decision: a scan that looks unfamiliar everywhere is not called positive by the sum of it all.
 
     References
     ----------
@@ -24,29 +31,53 @@ class ResNet(nn.Module):
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
         self.stem = nn.Sequential(stem, body.bn1, body.relu, body.maxpool)
         self.stages = nn.Sequential(body.layer1, body.layer2, body.layer3, body.layer4)
-        self.head = nn.Linear(body.fc.in_features, outputs)
+        width = body.fc.in_features
+        self.near = nn.Conv2d(width // 2, outputs, kernel_size=1)
+        self.far = nn.Conv2d(width, outputs, kernel_size=1)
 
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the feature maps at a sixteenth and at a thirty-second of the input's size."""
+    def evidence(self, images: Tensor) -> Tensor:
+        """Return what speaks for each label at each place: logits (n, label, y / 16, x / 16)."""
         early = self.stages[:3](self.stem(images))
-        return early, self.stages[3](early)
+        far = self.far(self.stages[3](early))
+        wider = functional.interpolate(
+            far, size=early.shape[-2:], mode="bilinear", align_corners=False
+        )
+        places: Tensor = self.near(early) + wider
+        return places
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (n, output) of images (n, channel, y, x)."""
-        return self.pool(self.features(images)[1])
+        """Return logits (n, label) of images (n, channel, y, x)."""
+        return strongest(self.evidence(images))
 
-    def pool(self, late: Tensor) -> Tensor:
-        """Return logits from the last feature maps."""
-        logits: Tensor = self.head(late.mean(dim=(2, 3)))
-        return logits
+
+def strongest(evidence: Tensor) -> Tensor:
+    """Return the mean of the three strongest places: (n, label, y, x) to (n, label)."""
+    places = evidence.flatten(2)
+    return places.topk(min(STRONGEST, places.shape[2]), dim=2).values.mean(dim=2)
 
 
 def _resnet18(in_channels: int, outputs: int) -> ResNet:
     return ResNet(torchvision.models.resnet18(weights=None), in_channels, outputs)
 
 
+class _Interim(ResNet):
+    def __init__(self, body: torchvision.models.ResNet, in_channels: int, outputs: int) -> None:
+        super().__init__(body, in_channels, outputs)
+        del self.near, self.far
+        self.head = nn.Linear(body.fc.in_features, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        late = self.stages(self.stem(images))
+        logits: Tensor = self.head(late.mean(dim=(2, 3)))
+        return logits
+
+
+def _interim(in_channels: int, outputs: int) -> ResNet:
+    return _Interim(torchvision.models.resnet18(weights=None), in_channels, outputs)
+
+
 ARCHITECTURES: Mapping[str, Callable[[int, int], ResNet]] = MappingProxyType(
-    {"resnet18": _resnet18}
+    {"resnet18": _interim, "resnet18_local": _resnet18}
 )
 """Name to a function of (input channels, outputs) that makes the network, untrained."""
 

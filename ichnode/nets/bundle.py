@@ -62,10 +62,11 @@ def _load_network(folder: Path, spec: NetworkSpec, in_channels: int) -> ResNet:
             f"The model {folder.name} needs the architecture {spec.architecture[:40]!r}, which "
             "this version does not have."
         )
-    network = build(spec.architecture, in_channels, len(spec.labels))
+    with torch.device("meta"):  # no time for random weights that are replaced at once
+        network = build(spec.architecture, in_channels, len(spec.labels))
     try:
         stored = load_tensors((folder / spec.weights).read_bytes())
-        network.load_state_dict({name: t.float() for name, t in stored.items()})
+        network.load_state_dict({name: t.float() for name, t in stored.items()}, assign=True)
     except (OSError, SafetensorError) as error:
         raise ModelUnusable(f"The weights of the model {folder.name} are damaged.") from error
     except (ValueError, RuntimeError, KeyError) as error:

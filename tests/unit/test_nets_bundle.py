@@ -16,7 +16,7 @@ import torch
 from ichnode.domain.errors import ModelUnusable
 from ichnode.domain.findings import LABELS
 from ichnode.domain.ids import is_strict_uid
-from ichnode.nets.architectures import build, fold_batch_norm
+from ichnode.nets.architectures import build, fold_batch_norm, strongest
 from ichnode.nets.bundle import Bundle, write_bundle
 from ichnode.nets.manifest import (
     Calibration,
@@ -27,6 +27,8 @@ from ichnode.nets.manifest import (
     SelfTest,
     Thresholds,
     read_manifest,
+    weights_digest,
+    write_manifest,
 )
 
 SIX = (1.0,) * 6
@@ -39,7 +41,7 @@ def manifest(**changes: Any) -> Manifest:
         name="untrained",
         version="1",
         labels=LABELS,
-        networks=(NetworkSpec("joint", "resnet18", LABELS, "joint.safetensors", ""),),
+        networks=(NetworkSpec("joint", "resnet18_local", LABELS, "joint.safetensors", ""),),
         preprocess=PreprocessSpec(size_px=32, windows_hu=((0.0, 80.0),), context_slices=0),
         calibration=Calibration(SIX, (0.0,) * 6, SIX, (0.0,) * 6, "max", "not"),
         thresholds=Thresholds((0.9,) * 6, 0.5, "by hand"),
@@ -53,14 +55,14 @@ def manifest(**changes: Any) -> Manifest:
 def bundle(tmp_path: Path) -> Path:
     torch.manual_seed(3)
     folder = tmp_path / "bundle"
-    write_bundle(folder, manifest(), {"joint": build("resnet18", 1, 6).state_dict()})
+    write_bundle(folder, manifest(), {"joint": build("resnet18_local", 1, 6).state_dict()})
     return folder
 
 
 def test_what_is_read_is_what_was_written(bundle: Path) -> None:
     """Manifest, weights (rounded to float16) and UID come back."""
     torch.manual_seed(3)
-    original = build("resnet18", 1, 6).eval()
+    original = build("resnet18_local", 1, 6).eval()
     read = Bundle.load(bundle)
     assert is_strict_uid(read.manifest.model_uid)
     assert read.manifest.networks[0].sha256
@@ -132,17 +134,16 @@ def test_a_bundle_that_was_tampered_with_is_refused(bundle: Path, what: str) -> 
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     """Weights that do not fit the architecture are no model."""
-    write_bundle(tmp_path, manifest(), {"joint": build("resnet18", 3, 6).state_dict()})
+    write_bundle(tmp_path, manifest(), {"joint": build("resnet18_local", 3, 6).state_dict()})
     with pytest.raises(ModelUnusable, match="do not fit"):
         Bundle.load(tmp_path)
 
 
 def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
     """A pickle in place of the weights is not even looked into."""
-    written = write_bundle(tmp_path, manifest(), {"joint": build("resnet18", 1, 6).state_dict()})
-    torch.save(build("resnet18", 1, 6).state_dict(), tmp_path / "joint.safetensors")
-    from ichnode.nets.manifest import weights_digest, write_manifest
-
+    state = build("resnet18_local", 1, 6).state_dict()
+    written = write_bundle(tmp_path, manifest(), {"joint": state})
+    torch.save(state, tmp_path / "joint.safetensors")
     digest = weights_digest(tmp_path / "joint.safetensors")
     network = dataclasses.replace(written.networks[0], sha256=digest)
     write_manifest(tmp_path, dataclasses.replace(written, networks=(network,)))
@@ -152,7 +153,7 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
 
 def test_infinite_weights_are_refused(tmp_path: Path) -> None:
     """A network that overflowed float16 is refused when loaded, not when it reads a patient."""
-    state = build("resnet18", 1, 6).state_dict()
+    state = build("resnet18_local", 1, 6).state_dict()
     state["near.weight"][0, 0] = 1e6
     write_bundle(tmp_path, manifest(), {"joint": state})
     with pytest.raises(ModelUnusable, match="not finite"):
@@ -165,7 +166,7 @@ def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
     write_bundle(
         tmp_path,
         manifest(networks=(network,)),
-        {"joint": build("resnet18", 1, 6).state_dict()},
+        {"joint": build("resnet18_local", 1, 6).state_dict()},
     )
     with pytest.raises(ModelUnusable, match="needs the architecture 'transformer'"):
         Bundle.load(tmp_path)
@@ -175,13 +176,13 @@ def test_a_manifest_that_makes_no_sense_is_not_written(tmp_path: Path) -> None:
     """A review threshold above the urgent one is a mistake of whoever exports."""
     wrong = manifest(thresholds=Thresholds((0.5,) * 6, 0.6, "by hand"))
     with pytest.raises(ValueError, match="review threshold"):
-        write_bundle(tmp_path, wrong, {"joint": build("resnet18", 1, 6).state_dict()})
+        write_bundle(tmp_path, wrong, {"joint": build("resnet18_local", 1, 6).state_dict()})
 
 
 def test_folding_batch_normalisation_changes_no_logit() -> None:
     """The folded network has no batch normalisation left and gives the same logits."""
     torch.manual_seed(1)
-    network = build("resnet18", 2, 6)
+    network = build("resnet18_local", 2, 6)
     for _ in range(3):
         network(torch.rand(4, 2, 64, 64))  # statistics other than the initial ones
     network.eval()
@@ -201,3 +202,11 @@ def test_the_registry_needs_no_torch() -> None:
     )
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+def test_a_logit_is_the_mean_of_its_strongest_places() -> None:
+    """A bleed is local: three places with evidence decide, however large the rest is."""
+    evidence = torch.full((1, 2, 10, 10), -6.0)
+    evidence[0, 1, 4, 4:7] = torch.tensor([1.0, 2.0, 3.0])
+    assert strongest(evidence)[0].tolist() == [-6.0, 2.0]
+    assert strongest(evidence[:, :, :1, :1])[0].tolist() == [-6.0, -6.0]

@@ -37,7 +37,7 @@ def make_bundle(folder: Path, version: str) -> str:
         name="model",
         version=version,
         labels=LABELS,
-        networks=(NetworkSpec("joint", "resnet18", LABELS, "joint.safetensors", digest),),
+        networks=(NetworkSpec("joint", "resnet18_local", LABELS, "joint.safetensors", digest),),
         preprocess=PreprocessSpec(size_px=32, windows_hu=((0.0, 80.0),)),
         calibration=Calibration(SIX, SIX, SIX, SIX, "max", ""),
         thresholds=Thresholds((0.9,) * 6, 0.5, ""),

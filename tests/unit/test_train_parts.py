@@ -12,7 +12,7 @@ import torch
 
 from ichnode.domain.findings import LABELS
 from ichnode.phantom.studies import DEMONSTRATION_SEEDS, HOLDOUT_SEEDS
-from train.augment import disturb, move, recalibrate
+from train.augment import disturb, glow, harden, move, recalibrate, thicken
 from train.export import Judged, calibrate, choose
 from train.fit import average, fit, kept_recipe
 from train.metrics import at_threshold, auroc, auroc_interval, wilson
@@ -202,3 +202,36 @@ def test_a_folder_of_another_preprocessing_is_refused(tmp_path: Path) -> None:
     make_heads(tmp_path, [], Recipe(size_px=64).preprocess())
     with pytest.raises(ValueError, match="another preprocessing"):
         make_heads(tmp_path, [], Recipe(size_px=96).preprocess())
+
+
+def test_the_glow_of_bone_stays_beside_bone() -> None:
+    """Brain next to bone is brightened by some HU, brain far from it and flat images are not."""
+    hu = torch.full((64, 3, 96, 96), 30.0)
+    hu[:, :, :, :10] = 1200
+    shown = glow(hu, torch.Generator().manual_seed(2)) - hu
+    assert 4 < float(shown[:, :, 40, 12].max()) < 30
+    assert float(shown[:, :, 40, 60:].abs().max()) < 1
+    flat = torch.full((4, 3, 96, 96), -1000.0)
+    assert torch.equal(glow(flat, torch.Generator().manual_seed(2)), flat)
+
+
+def test_thickening_mixes_the_middle_slice_alone() -> None:
+    """The neighbours stay as they are; the middle moves towards the mean of the three."""
+    hu = torch.stack([torch.full((8, 8), v) for v in (0.0, 90.0, 0.0)])[None].repeat(64, 1, 1, 1)
+    found = thicken(hu, torch.Generator().manual_seed(1))
+    assert torch.equal(found[:, 0], hu[:, 0])
+    assert torch.equal(found[:, 2], hu[:, 2])
+    assert 58 < float(found[:, 1].min()) < 89
+    assert float(found[:, 1].max()) == 90
+
+
+def test_hardened_spots_are_bone_somewhere_and_never_in_air() -> None:
+    """About half of the samples get a spot, white in one of the slices; air stays air."""
+    hu = torch.full((200, 3, 48, 48), 30.0)
+    found = harden(hu, torch.Generator().manual_seed(1)).amax(dim=(2, 3)) - 30
+    spotted = found.amax(dim=1) > 1
+    assert 0.35 < float(spotted.float().mean()) < 0.65
+    assert float(found[spotted].amax(dim=1).quantile(0.1)) > 150
+    assert float(found[spotted][:, 1].min()) < 60
+    air = torch.full((4, 3, 48, 48), -1000.0)
+    assert torch.equal(harden(air, torch.Generator().manual_seed(1)), air)
