@@ -56,28 +56,12 @@ def strongest(evidence: Tensor) -> Tensor:
     return places.topk(min(STRONGEST, places.shape[2]), dim=2).values.mean(dim=2)
 
 
-def _resnet18(in_channels: int, outputs: int) -> ResNet:
+def _resnet18_local(in_channels: int, outputs: int) -> ResNet:
     return ResNet(torchvision.models.resnet18(weights=None), in_channels, outputs)
 
 
-class _Interim(ResNet):
-    def __init__(self, body: torchvision.models.ResNet, in_channels: int, outputs: int) -> None:
-        super().__init__(body, in_channels, outputs)
-        del self.near, self.far
-        self.head = nn.Linear(body.fc.in_features, outputs)
-
-    def forward(self, images: Tensor) -> Tensor:
-        late = self.stages(self.stem(images))
-        logits: Tensor = self.head(late.mean(dim=(2, 3)))
-        return logits
-
-
-def _interim(in_channels: int, outputs: int) -> ResNet:
-    return _Interim(torchvision.models.resnet18(weights=None), in_channels, outputs)
-
-
 ARCHITECTURES: Mapping[str, Callable[[int, int], ResNet]] = MappingProxyType(
-    {"resnet18": _interim, "resnet18_local": _resnet18}
+    {"resnet18_local": _resnet18_local}
 )
 """Name to a function of (input channels, outputs) that makes the network, untrained."""
 

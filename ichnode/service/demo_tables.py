@@ -18,7 +18,7 @@ def introduce(console: Console, folder: Path, studies: int) -> None:
         Panel(
             f"{studies} [bold]simulated[/bold] head CT studies, and one CT of something else, go "
             "from a simulated scanner to a small PACS and to the real ichnode node, all on this "
-            "machine. The bleeds are scanned late.\n"
+            "machine. The bleeds are large and are scanned late.\n"
             f"Everything is kept in {folder}\n"
             "[yellow]Simulated scans, and a small model trained on simulated scans: not for "
             "clinical use.[/yellow]",
