@@ -26,6 +26,7 @@ from ichnode.imaging.header import read_header
 from ichnode.imaging.volume import read_series
 from ichnode.infer.device import Engine, eager, set_threads
 from ichnode.infer.stage import InferStage
+from ichnode.logs import configure_logging
 from ichnode.nets.architectures import build
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.manifest import PreprocessSpec
@@ -135,12 +136,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=0)
     asked = parser.parse_args()
+    configure_logging(level="warning")
     set_threads(asked.threads)
     with tempfile.TemporaryDirectory() as folder:
         end_to_end(Path(folder), asked.seconds)
     spec = PreprocessSpec(size_px=asked.size, windows_hu=((0.0, 80.0),) * 3)
     print(f"untrained ResNet-18, {asked.size} px, {spec.channels} channels")
-    untrained = {"joint": build("resnet18", spec.channels, 6).eval()}
+    untrained = {"joint": build("resnet18_local", spec.channels, 6).eval()}
     networks_alone(
         untrained, torch.rand(SLICES, spec.channels, asked.size, asked.size), asked.seconds
     )
