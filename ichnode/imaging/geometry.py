@@ -130,7 +130,9 @@ def holes(positions_mm: Sequence[float] | Vector, thickness_mm: float | None = N
     limits = _limits(steps)
     if thickness_mm is not None:
         limits = np.minimum(limits, HOLE * thickness_mm)
-    return [int(index) for index in np.flatnonzero(steps > limits + _JITTER_MM)]
+    # Rounded to a nanometre, so that a tie does not depend on where the origin lies.
+    beyond = np.round(steps, 6) > np.round(limits + _JITTER_MM, 6)
+    return [int(index) for index in np.flatnonzero(beyond)]
 
 
 def _limits(steps: Vector) -> Vector:
