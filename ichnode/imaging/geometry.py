@@ -131,7 +131,7 @@ def holes(positions_mm: Sequence[float] | Vector, thickness_mm: float | None = N
     if thickness_mm is not None:
         limits = np.minimum(limits, HOLE * thickness_mm)
     # Rounded to a nanometre, so that a tie does not depend on where the origin lies.
-    beyond = np.round(steps, 6) > np.round(limits + _JITTER_MM, 6)
+    beyond = np.round(steps, 6) >= np.round(limits + _JITTER_MM, 6)
     return [int(index) for index in np.flatnonzero(beyond)]
 
 
