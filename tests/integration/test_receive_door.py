@@ -239,7 +239,7 @@ def test_a_broken_request_is_aborted(start: Start) -> None:
 
 def test_a_silent_association_is_aborted(start: Start) -> None:
     """After the idle time, also when half a PDU has come; its place is free again."""
-    # Three places for three in a row: a place is given back a moment after the abort was heard.
+    # Three places for six in a row, since a place is given back a moment after the abort was heard.
     receiver, notebook = start(idle_s=0.4, max_associations=3)
     for beginning in (b"", store_pdus(ct())[0][:30]) * 3:
         with RawPeer(receiver.port) as peer:
