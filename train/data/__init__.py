@@ -1,0 +1,1 @@
+"""From folders of scans to one memory-mapped cache of labelled slices."""

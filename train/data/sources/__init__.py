@@ -1,0 +1,1 @@
+"""One module a dataset: its layout, its labels, its traps, its licence."""

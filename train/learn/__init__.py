@@ -1,0 +1,1 @@
+"""Fitting networks: plain loops, resumable, on one CPU, one GPU or many."""

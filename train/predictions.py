@@ -1,0 +1,80 @@
+"""What a model said of some series, beside what is true of them: all that evaluation reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesPrediction:
+    """One series.
+
+    Attributes
+    ----------
+    slice_logits : ndarray, float64, (slice, label)
+        Uncalibrated, in anatomical order, in the order of `ichnode.domain.findings.LABELS`.
+    series_logits : ndarray, float64, (label,)
+        Uncalibrated, of the series as a whole.
+    slice_truth : ndarray, float64, (slice, label)
+        1, 0, or NaN where it is not known.
+    series_truth : ndarray, float64, (label,)
+        Likewise.
+    facts : mapping
+        Columns of `train.data.records.Facts` by name, for subgroups.
+    """
+
+    dataset: str
+    patient: str
+    study: str
+    series: str
+    slice_keys: tuple[str, ...] = field(repr=False)
+    slice_logits: Floats = field(repr=False)
+    series_logits: Floats = field(repr=False)
+    slice_truth: Floats = field(repr=False)
+    series_truth: Floats = field(repr=False)
+    facts: Mapping[str, str | float | bool] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Many series, as said by one model."""
+
+    series: tuple[SeriesPrediction, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """The patient of each series; what the bootstrap draws."""
+        return tuple(one.patient for one in self.series)
+
+    @property
+    def series_logits(self) -> Floats:
+        """(series, label)."""
+        return np.stack([one.series_logits for one in self.series])
+
+    @property
+    def series_truth(self) -> Floats:
+        """(series, label)."""
+        return np.stack([one.series_truth for one in self.series])
+
+    @property
+    def slice_logits(self) -> Floats:
+        """(slice, label), series after series."""
+        return np.concatenate([one.slice_logits for one in self.series])
+
+    @property
+    def slice_truth(self) -> Floats:
+        """(slice, label), series after series."""
+        return np.concatenate([one.slice_truth for one in self.series])
+
+    def part(self, chosen: Sequence[int] | npt.NDArray[np.int64]) -> Predictions:
+        """Return some of the series."""
+        return Predictions(tuple(self.series[int(i)] for i in chosen))

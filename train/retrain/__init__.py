@@ -1,0 +1,1 @@
+"""The road of a candidate: snapshot, split, train, calibrate, evaluate, gates, challenger."""
