@@ -13,8 +13,8 @@ from ichnode.domain.intervals import (
     binomial_cdf,
     clopper_pearson,
     clopper_pearson_lower,
-    observations_needed,
     clopper_pearson_upper,
+    observations_needed,
     wilson,
 )
 
