@@ -14,7 +14,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ichnode.domain.errors import ModelUnusable
-from ichnode.nets.architectures import ARCHITECTURES, ResNet, build
+from ichnode.nets.architectures import ARCHITECTURES, SliceNetwork, build
 from ichnode.nets.manifest import (
     Manifest,
     NetworkSpec,
@@ -56,7 +56,7 @@ class Bundle:
         return cls(manifest=manifest, networks=networks)
 
 
-def _load_network(folder: Path, spec: NetworkSpec, in_channels: int) -> ResNet:
+def _load_network(folder: Path, spec: NetworkSpec, in_channels: int) -> SliceNetwork:
     if spec.architecture not in ARCHITECTURES:
         raise ModelUnusable(
             f"The model {folder.name} needs the architecture {spec.architecture[:40]!r}, which "
