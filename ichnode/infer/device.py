@@ -1,13 +1,12 @@
 """Where and how the networks are executed: the engines, fastest first.
 
-An engine is a callable from a batch of images to logits. The predictor tries them in order and
-keeps to the first that passes the model's self-test, so a further kind (a compiled network,
-OpenVINO) is one more function here.
+An engine holds callables from a batch of images to features, and from features to logits. The
+predictor tries them in order and keeps to the first that passes the model's self-test, so a further
+kind (a compiled network, OpenVINO) is one more function here.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ichnode.domain.errors import ConfigurationError
-from ichnode.nets.architectures import fold_batch_norm
+from ichnode.nets.runnable import Runnable, prepare
 
 DeviceChoice = Literal["auto", "cuda", "cpu"]
 
@@ -30,18 +29,25 @@ class Engine:
     ----------
     name : str
         For people and reports: "cpu bfloat16".
-    device : torch.device
-        Where images are prepared and networks run.
     reduced : bool
         Whether it computes with less than full precision.
-    networks : mapping of str to callable
-        By role: images (n, channel, y, x) float32 on `device` to logits (n, output), likewise.
+    parts : Runnable
+        What runs.
     """
 
     name: str
-    device: torch.device
     reduced: bool
-    networks: Mapping[str, Callable[[Tensor], Tensor]] = field(repr=False)
+    parts: Runnable = field(repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where images are prepared and networks run."""
+        return self.parts.device
+
+    @property
+    def networks(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """By role: images (n, channel, y, x) float32 on `device` to features (n, width)."""
+        return self.parts.encoders
 
 
 EngineMaker = Callable[[Mapping[str, nn.Module]], Engine]
@@ -70,8 +76,8 @@ def _makers(choice: DeviceChoice) -> Iterator[EngineMaker]:
             "infer.device is cuda and there is no CUDA device; use auto or cpu, or mend the driver."
         )
     if has_cuda:
-        if torch.cuda.is_bf16_supported():
-            yield lambda networks: eager(networks, torch.device("cuda"), torch.bfloat16)
+        quick = torch.bfloat16 if _cuda_has_bfloat16() else torch.float16
+        yield lambda networks: eager(networks, torch.device("cuda"), quick)
         yield lambda networks: eager(networks, torch.device("cuda"), torch.float32)
     if cpu_has_bfloat16():
         yield lambda networks: eager(networks, torch.device("cpu"), torch.bfloat16)
@@ -85,28 +91,15 @@ def cpu_has_bfloat16() -> bool:
     return able and bool(features.get("amx_bf16") or features.get("avx512_bf16"))
 
 
+def _cuda_has_bfloat16() -> bool:
+    """Say whether the GPU multiplies bfloat16 in hardware; older ones do float16 only."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def eager(networks: Mapping[str, nn.Module], device: torch.device, dtype: torch.dtype) -> Engine:
     """Run the networks as they are: channels last, batch normalisation folded away."""
-    prepared = {role: _prepare(network, device, dtype) for role, network in networks.items()}
     return Engine(
         name=f"{device.type} {str(dtype).removeprefix('torch.')}",
-        device=device,
         reduced=dtype is not torch.float32,
-        networks={role: _runner(network, dtype) for role, network in prepared.items()},
+        parts=prepare(networks, device, dtype),
     )
-
-
-def _prepare(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    own = copy.deepcopy(network).eval()
-    fold_batch_norm(own)
-    own.requires_grad_(False)
-    return own.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
-
-
-def _runner(network: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    def run(images: Tensor) -> Tensor:
-        ready = images.to(dtype=dtype, memory_format=torch.channels_last)
-        logits: Tensor = network(ready)
-        return logits.float()
-
-    return run

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 import torch
-from torch import Tensor
 
 from ichnode.domain.errors import ModelUnusable
-from ichnode.domain.findings import LABELS, Finding, Presence
+from ichnode.domain.findings import Finding, Presence
 from ichnode.imaging.volume import CtVolume
 from ichnode.infer.device import Engine, EngineMaker, engine_makers
 from ichnode.nets.bundle import Bundle
-from ichnode.nets.calibration import NOT_ASKED, read, state
+from ichnode.nets.calibration import SeriesLogits, read, state
 from ichnode.nets.preprocess import neighbours, standardise, windows
-from ichnode.nets.selftest import self_test_input
+from ichnode.nets.runnable import LARGEST_BATCH, read_logits
+from ichnode.nets.selftest import self_test_series
 
 log = structlog.get_logger(__name__)
 Floats = npt.NDArray[np.float64]
-
-LARGEST_BATCH = 32
+Slabs = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class Predictor:
         """
         logits, slabs = self._persistently(volume)
         manifest = self.bundle.manifest
-        reading = read(logits, manifest.calibration)
+        reading = read(logits.slices, manifest.calibration, logits.series)
         finding, presence = state(reading.series, manifest.thresholds)
         owner = np.repeat(np.arange(len(slabs)), [end - first for first, end in slabs])
         best = reading.slices.argmax(axis=0)
@@ -109,7 +108,7 @@ class Predictor:
             device=self.device,
         )
 
-    def _persistently(self, volume: CtVolume) -> tuple[Floats, tuple[tuple[int, int], ...]]:
+    def _persistently(self, volume: CtVolume) -> tuple[SeriesLogits, Slabs]:
         while True:
             try:
                 return self._logits(volume)
@@ -131,35 +130,16 @@ class Predictor:
             self._batch = self._largest
 
     @torch.inference_mode()
-    def _logits(self, volume: CtVolume) -> tuple[Floats, tuple[tuple[int, int], ...]]:
-        """Return logits (slab, label) and the native slices of each slab."""
-        spec = self.bundle.manifest.preprocess
+    def _logits(self, volume: CtVolume) -> tuple[SeriesLogits, Slabs]:
+        """Return the logits of slabs and series, and the native slices of each slab."""
+        manifest = self.bundle.manifest
+        spec = manifest.preprocess
         hu = torch.from_numpy(volume.hu).to(self._engine.device)
         stack = standardise(hu, volume.spacing_mm, volume.positions_mm.tolist(), spec)
         shown = windows(stack.hu, spec)
         around = neighbours(stack.positions_mm, spec).to(shown.device)
         batches = (shown[rows].flatten(1, 2) for rows in torch.split(around, self._batch))
-        return self._run(self._engine, batches), stack.slabs
-
-    def _run(self, engine: Engine, batches: Iterator[Tensor]) -> Floats:
-        """Run one joint network, or the pair: the second one only where the first sees blood."""
-        found = []
-        for images in batches:
-            if "joint" in engine.networks:
-                logits = engine.networks["joint"](images)
-            else:
-                logits = self._pair(engine, images)
-            found.append(logits.double().cpu().numpy())
-        return np.concatenate(found)
-
-    def _pair(self, engine: Engine, images: Tensor) -> Tensor:
-        whole = engine.networks["hemorrhage"](images)
-        logits = torch.full((len(images), len(LABELS)), NOT_ASKED, device=images.device)
-        logits[:, :1] = whole
-        suspect = whole[:, 0] > 0
-        if bool(suspect.any()):
-            logits[suspect, 1:] = engine.networks["subtypes"](images[suspect])
-        return logits
+        return read_logits(self._engine.parts, batches, stack.positions_mm, manifest), stack.slabs
 
     def _next_engine(self) -> Engine:
         """Return the first engine left that passes the self-test."""
@@ -179,15 +159,20 @@ class Predictor:
             "logits are not the ones that it was exported with."
         )
 
-    @torch.inference_mode()
     def _self_test(self, engine: Engine) -> str | None:
         """Return None when the logits are the expected ones, else by how much they differ."""
-        test = self.bundle.manifest.self_test
-        images = self_test_input(self.bundle.manifest.preprocess).to(engine.device)
-        expected = np.asarray(test.expected)
-        found = self._run(engine, iter((images,)))
-        if found.shape != expected.shape:
-            return f"{found.shape} in place of {expected.shape}"
+        manifest = self.bundle.manifest
+        test = manifest.self_test
+        images, positions_mm = self_test_series(manifest.preprocess)
+        found = read_logits(engine.parts, (images.to(engine.device),), positions_mm, manifest)
         allowed = test.tolerance_reduced if engine.reduced else test.tolerance_full
-        greatest = float(np.abs(found - expected).max())
-        return None if greatest <= allowed else f"{greatest:.3g} above {allowed:g}"
+        pairs = [(found.slices, np.asarray(test.expected))]
+        if test.expected_series is not None:
+            pairs.append((found.series, np.asarray(test.expected_series)))
+        for logits, expected in pairs:
+            if logits.shape != expected.shape:
+                return f"{logits.shape} in place of {expected.shape}"
+            greatest = float(np.abs(logits - expected).max())
+            if not greatest <= allowed:
+                return f"{greatest:.3g} above {allowed:g}"
+        return None

@@ -14,7 +14,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ichnode.domain.errors import ModelUnusable
-from ichnode.nets.architectures import ARCHITECTURES, SliceNetwork, build
+from ichnode.nets.architectures import SliceNetwork, build
+from ichnode.nets.context import build_context
 from ichnode.nets.manifest import (
     Manifest,
     NetworkSpec,
@@ -32,7 +33,8 @@ class Bundle:
     Attributes
     ----------
     networks : mapping of str to Module
-        By role ("joint", or "hemorrhage" and "subtypes"), float32, in evaluation mode.
+        By role, float32, in evaluation mode: "joint" or "hemorrhage" and "subtypes", each a
+        `SliceNetwork`, and beside "joint" there may be "context", a `ContextNet`.
     """
 
     manifest: Manifest
@@ -49,21 +51,24 @@ class Bundle:
         """
         manifest = read_manifest(folder)
         verify_weights(folder, manifest)
-        networks: dict[str, nn.Module] = {
-            spec.role: _load_network(folder, spec, manifest.preprocess.channels)
-            for spec in manifest.networks
-        }
+        networks: dict[str, nn.Module] = {}
+        for spec in sorted(manifest.networks, key=lambda n: n.role == "context"):
+            with torch.device("meta"):  # no time for random weights that are replaced at once
+                empty = _empty(spec, manifest.preprocess.channels, networks)
+            networks[spec.role] = _filled(empty, folder, spec)
         return cls(manifest=manifest, networks=networks)
 
 
-def _load_network(folder: Path, spec: NetworkSpec, in_channels: int) -> SliceNetwork:
-    if spec.architecture not in ARCHITECTURES:
-        raise ModelUnusable(
-            f"The model {folder.name} needs the architecture {spec.architecture[:40]!r}, which "
-            "this version does not have."
-        )
-    with torch.device("meta"):  # no time for random weights that are replaced at once
-        network = build(spec.architecture, in_channels, len(spec.labels))
+def _empty(spec: NetworkSpec, in_channels: int, others: Mapping[str, nn.Module]) -> nn.Module:
+    if spec.role != "context":
+        return build(spec.architecture, in_channels, len(spec.labels))
+    joint = others["joint"]
+    if not isinstance(joint, SliceNetwork):
+        raise TypeError("a context network reads the features of a slice network")
+    return build_context(spec.architecture, joint.feature_width)
+
+
+def _filled(network: nn.Module, folder: Path, spec: NetworkSpec) -> nn.Module:
     try:
         stored = load_tensors((folder / spec.weights).read_bytes())
         network.load_state_dict({name: t.float() for name, t in stored.items()}, assign=True)

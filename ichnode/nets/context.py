@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ichnode.domain.findings import LABELS
+from ichnode.nets.manifest import CONTEXT_ARCHITECTURE
 
 PLACES = 2
 _USUAL_STEP_MM = 5.0
@@ -165,7 +165,7 @@ def build_context(architecture: str, feature_width: int) -> ContextNet:
     KeyError
         When there is no architecture of that name.
     """
-    named = re.fullmatch(r"bigru_([1-9]\d{0,3})x([1-4])", architecture)
+    named = CONTEXT_ARCHITECTURE.fullmatch(architecture)
     if named is None:
         raise KeyError(architecture)
     return ContextNet(feature_width, hidden=int(named[1]), layers=int(named[2]))

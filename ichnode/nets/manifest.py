@@ -2,6 +2,8 @@
 
 The model UID is a digest over all of it, the weights' digests included, because a new threshold is
 a new model. Card, metrics and measurements lie beside the bundle and are not part of it.
+
+A field that may be None is left out where it is: what came later changes no older bundle.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -24,6 +27,24 @@ from ichnode.domain.ids import result_uid
 FORMAT = 1
 FILE = "bundle.json"
 CARD = "MODEL_CARD.md"
+SLICE_ARCHITECTURES = (
+    "resnet18_local",
+    "resnet18",
+    "resnet50",
+    "resnet101",
+    "densenet121",
+    "alexnet",
+    "efficientnet_v2_s",
+    "convnext_tiny",
+    "resnet18_concat",
+    "resnet50_concat",
+    "resnet101_concat",
+    "densenet121_concat",
+    "alexnet_concat",
+)
+"""What `ichnode.nets.architectures` can build."""
+CONTEXT_ARCHITECTURE = re.compile(r"bigru_([1-9]\d{0,3})x([1-4])")
+"""What `ichnode.nets.context` can build: ``bigru_<hidden>x<layers>``."""
 _LARGEST_MANIFEST = 1 << 20
 _T = TypeVar("_T")
 
@@ -51,7 +72,7 @@ class PreprocessSpec:
 class NetworkSpec:
     """One network of a bundle."""
 
-    role: Literal["joint", "hemorrhage", "subtypes"]
+    role: Literal["joint", "hemorrhage", "subtypes", "context"]
     architecture: str
     labels: tuple[Label, ...]  # what its outputs are
     weights: str  # file name
@@ -62,16 +83,25 @@ class NetworkSpec:
 class Calibration:
     """From logits to probabilities: ``sigmoid(logit / temperature + bias)`` for each label.
 
-    A series' logit is the highest mean of two adjacent slices (``adjacent_mean``) or the highest
-    slice (``max``).
+    A series' logit is the highest mean of two adjacent slices (``adjacent_mean``), the highest
+    slice (``max``) or a smooth maximum (``log_sum_exp``). Where there is a context network, that
+    logit is blended with the network's own before.
     """
 
     slice_temperature: tuple[float, ...]
     slice_bias: tuple[float, ...]
     series_temperature: tuple[float, ...]
     series_bias: tuple[float, ...]
-    series_rule: Literal["adjacent_mean", "max"]
+    series_rule: Literal["adjacent_mean", "max", "log_sum_exp"]
     how: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSpec:
+    """How far the context network is believed: ``(1 - a) * own + a * context``, for each label."""
+
+    slice_blend: tuple[float, ...]  # a, of a slice's logit
+    series_blend: tuple[float, ...]  # likewise of the series'
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +122,7 @@ class Provenance:
     code_version: str
     recipe: str  # the training recipe, as canonical JSON
     created: str  # date, ISO 8601
+    restrictions: str | None = None  # "non-commercial: ...", where terms restrict the use
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +132,8 @@ class SelfTest:
     recipe: Literal["discs-1"]  # see `ichnode.nets.selftest`
     expected: tuple[tuple[float, ...], ...]  # (slice, label)
     tolerance_full: float  # greatest difference of a logit at full precision
-    tolerance_reduced: float  # likewise in bfloat16
+    tolerance_reduced: float  # likewise in bfloat16 or float16
+    expected_series: tuple[float, ...] | None = None  # of the series, where there is a context
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +150,7 @@ class Manifest:
     thresholds: Thresholds
     provenance: Provenance
     self_test: SelfTest
+    context: ContextSpec | None = None
 
     @property
     def model_uid(self) -> str:
@@ -126,16 +159,30 @@ class Manifest:
 
 
 def canonical(thing: Any) -> str:
-    """Return the one JSON text of a dataclass: keys sorted, no white space."""
-    return json.dumps(
-        dataclasses.asdict(thing), sort_keys=True, separators=(",", ":"), allow_nan=False
-    )
+    """Return the one JSON text of a dataclass: keys sorted, no white space, absent for None."""
+    return json.dumps(_stated(thing), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _stated(thing: Any) -> Any:
+    """Return a dataclass as plain values, without the fields that are None by default and are."""
+    if isinstance(thing, tuple | list):
+        return [_stated(item) for item in thing]
+    if isinstance(thing, Mapping):
+        return {key: _stated(value) for key, value in thing.items()}
+    if not dataclasses.is_dataclass(thing):
+        return thing
+    values = ((field, getattr(thing, field.name)) for field in dataclasses.fields(thing))
+    return {
+        field.name: _stated(value)
+        for field, value in values
+        if not (value is None and field.default is None)
+    }
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``bundle.json`` into a folder."""
     _check(manifest)
-    content = {"model_uid": manifest.model_uid, **dataclasses.asdict(manifest)}
+    content = {"model_uid": manifest.model_uid, **_stated(manifest)}
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -146,7 +193,8 @@ def read_manifest(folder: Path) -> Manifest:
     Raises
     ------
     ModelUnusable
-        When it is missing, altered, of another format, or has a field that we do not know.
+        When it is missing, altered, of another format, or has a field or an architecture that we
+        do not know.
     """
     try:
         raw = (folder / FILE).read_bytes()
@@ -163,6 +211,7 @@ def read_manifest(folder: Path) -> Manifest:
         stated = content.pop("model_uid", None)
         manifest = _build(Manifest, content)
         _check(manifest)
+        _know_architectures(folder, manifest)
     except OSError as error:
         raise ModelUnusable(f"There is no readable {FILE} in {folder}.") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -170,6 +219,19 @@ def read_manifest(folder: Path) -> Manifest:
     if stated != manifest.model_uid:
         raise ModelUnusable(f"{FILE} of the model {folder.name} was altered: its UID is another.")
     return manifest
+
+
+def _know_architectures(folder: Path, manifest: Manifest) -> None:
+    for network in manifest.networks:
+        if network.role == "context":
+            known = CONTEXT_ARCHITECTURE.fullmatch(network.architecture) is not None
+        else:
+            known = network.architecture in SLICE_ARCHITECTURES
+        if not known:
+            raise ModelUnusable(
+                f"The model {folder.name} needs the architecture {network.architecture[:40]!r} as "
+                f"its {network.role} network, which this version does not have."
+            )
 
 
 def verify_weights(folder: Path, manifest: Manifest) -> None:
@@ -201,19 +263,26 @@ def weights_digest(path: Path) -> str:
 
 
 def _build(kind: type[_T], content: Any) -> _T:
-    """Make a dataclass from JSON; every field must be there, known and of its type."""
+    """Make a dataclass from JSON; every field must be there, known and of its type.
+
+    Only a field that is None by default may be absent, and null is no value of it.
+    """
     if not isinstance(content, Mapping):
         raise TypeError(f"{kind.__name__} is not an object")
     hints = typing.get_type_hints(kind)
     if unknown := sorted(set(content) - set(hints)):
         raise ValueError(f"unknown field {unknown[0]}")
-    if missing := sorted(set(hints) - set(content)):
+    fields = dataclasses.fields(typing.cast(Any, kind))
+    optional = {field.name for field in fields if field.default is None}
+    if missing := sorted(set(hints) - set(content) - optional):
         raise ValueError(f"field {missing[0]} is missing")
-    return kind(**{name: _value(hint, content[name], name) for name, hint in hints.items()})
+    return kind(**{name: _value(hints[name], value, name) for name, value in content.items()})
 
 
 def _value(hint: Any, content: Any, name: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(hint, types.UnionType):  # something or None; None is absent
+        return _value(arguments[0], content, name)
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), content)
     if origin is Literal:
@@ -226,7 +295,7 @@ def _value(hint: Any, content: Any, name: str) -> Any:
         if not math.isfinite(content):
             raise ValueError(f"{name} is not finite")
         return float(content)
-    if isinstance(hint, types.UnionType) or type(content) is not hint:
+    if type(content) is not hint:
         raise TypeError(f"{name} is not of type {hint}")
     return content
 
@@ -251,6 +320,7 @@ def _check(manifest: Manifest) -> None:
         calibration.series_bias,
         manifest.thresholds.urgent,
         *manifest.self_test.expected,
+        *_of_context(manifest),
     )
     rules = {
         "the order of labels is not ours": manifest.labels == LABELS,
@@ -277,10 +347,25 @@ def _check(manifest: Manifest) -> None:
         and spec.gap_ratio > 1
         and 0 <= spec.crop_margin < 1,
         "there is no self-test": len(manifest.self_test.expected) > 0,
+        "a context network without its blend and expected series, or one of them without it": {
+            manifest.context is not None,
+            manifest.self_test.expected_series is not None,
+        }
+        == {any(network.role == "context" for network in manifest.networks)},
+        "a blend is no share": manifest.context is None
+        or all(
+            0 <= a <= 1 for a in (*manifest.context.slice_blend, *manifest.context.series_blend)
+        ),
     }
     for sentence, kept in rules.items():
         if not kept:
             raise ValueError(sentence)
+
+
+def _of_context(manifest: Manifest) -> tuple[tuple[float, ...], ...]:
+    series = manifest.self_test.expected_series
+    blends = () if manifest.context is None else dataclasses.astuple(manifest.context)
+    return (*blends, *(() if series is None else (series,)))
 
 
 def _roles(networks: tuple[NetworkSpec, ...]) -> bool:
@@ -288,4 +373,5 @@ def _roles(networks: tuple[NetworkSpec, ...]) -> bool:
     return len(stated) == len(networks) and stated in (
         {"joint": LABELS},
         {"hemorrhage": LABELS[:1], "subtypes": LABELS[1:]},
+        {"joint": LABELS, "context": LABELS},
     )

@@ -7,14 +7,19 @@ import torch
 from torch import Tensor
 
 from ichnode.nets.manifest import PreprocessSpec
-from ichnode.nets.preprocess import preprocess
+from ichnode.nets.preprocess import channels, neighbours, standardise
 
 _SPACING_MM = (5.0, 1.5, 1.5)
 _SIDE_PX = 160
 
 
 def self_test_input(spec: PreprocessSpec) -> Tensor:
-    """Return the network input of the recipe ``discs-1``.
+    """Return the network input of the recipe ``discs-1``; see `self_test_series`."""
+    return self_test_series(spec)[0]
+
+
+def self_test_series(spec: PreprocessSpec) -> tuple[Tensor, tuple[float, ...]]:
+    """Return the network input of the recipe ``discs-1`` and the position of each slice in mm.
 
     Eight slices of a disc of "brain" in a ring of "bone", with dense spots that grow from slice to
     slice, and a texture from a linear congruential generator: integer arithmetic alone, so that it
@@ -32,4 +37,6 @@ def self_test_input(spec: PreprocessSpec) -> Tensor:
         slices.append(np.where(spot, 68, hu).astype(np.int16))
     volume = torch.from_numpy(np.stack(slices))
     positions_mm = [_SPACING_MM[0] * index for index in range(len(slices))]
-    return preprocess(volume, _SPACING_MM, positions_mm, spec)
+    stack = standardise(volume, _SPACING_MM, positions_mm, spec)
+    around = neighbours(stack.positions_mm, spec)
+    return channels(stack.hu, around, spec), stack.positions_mm

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,16 @@ def exact(networks: Mapping[str, nn.Module]) -> Engine:
 
 def reduced(networks: Mapping[str, nn.Module]) -> Engine:
     return eager(networks, torch.device("cpu"), torch.bfloat16)
+
+
+def around(
+    engine: Engine, name: str, change: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+) -> Engine:
+    """An engine whose networks are called in another way."""
+    encoders = {role: partial(change, run) for role, run in engine.networks.items()}
+    return dataclasses.replace(
+        engine, name=name, parts=dataclasses.replace(engine.parts, encoders=encoders)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +137,7 @@ def test_an_engine_that_differs_is_passed_over(tmp_path: Path, volume: CtVolume)
     assert manifest.self_test.tolerance_reduced == 0.2
 
     def wrong(networks: Mapping[str, nn.Module]) -> Engine:
-        engine = reduced(networks)
-        off = {
-            role: lambda images, run=run: run(images) + 1 for role, run in engine.networks.items()
-        }
-        return Engine("wrong", engine.device, reduced=True, networks=off)
+        return around(reduced(networks), "wrong", lambda run, images: run(images) + 1)
 
     predictor = Predictor(strict, [wrong, exact])
     assert predictor.device == "cpu float32"
@@ -143,16 +151,13 @@ class Failing:
         self.error, self.largest, self.sizes = error, largest, []
 
     def __call__(self, networks: Mapping[str, nn.Module]) -> Engine:
-        engine = exact(networks)
-        run = engine.networks["joint"]
+        return around(exact(networks), "failing", self.run)
 
-        def joint(images: Tensor) -> Tensor:
-            self.sizes.append(len(images))
-            if len(self.sizes) > 1 and len(images) > self.largest:
-                raise self.error("as told")
-            return run(images)
-
-        return Engine("failing", engine.device, reduced=False, networks={"joint": joint})
+    def run(self, run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        if len(self.sizes) > 1 and len(images) > self.largest:
+            raise self.error("as told")
+        return run(images)
 
 
 def test_running_out_of_memory_halves_the_batch(bundle: Bundle, volume: CtVolume) -> None:

@@ -1,0 +1,147 @@
+"""The networks of a bundle at work: the one path from a series to logits, here and in training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ichnode.domain.findings import LABELS
+from ichnode.nets.architectures import SliceNetwork, fold_batch_norm
+from ichnode.nets.calibration import NOT_ASKED, SeriesLogits, combine, series_logits
+from ichnode.nets.context import ContextNet, places_of
+from ichnode.nets.manifest import Manifest
+
+Floats = npt.NDArray[np.float64]
+_Network = TypeVar("_Network", bound=nn.Module)
+
+LARGEST_BATCH = 32
+"""Slices at a time; training measures with batches of the size that serving uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """Networks ready to run in one way.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where images are prepared and networks run.
+    encoders : mapping of str to callable
+        By role: images (n, channel, y, x) float32 on `device` to features (n, width), likewise.
+        They do nearly all of the work and may do it with less than full precision.
+    heads : mapping of str to callable
+        By role: features to logits (n, output), at full precision.
+    context : ContextNet, optional
+        At full precision.
+    """
+
+    device: torch.device
+    encoders: Mapping[str, Callable[[Tensor], Tensor]] = field(repr=False)
+    heads: Mapping[str, Callable[[Tensor], Tensor]] = field(repr=False)
+    context: ContextNet | None = field(default=None, repr=False)
+
+
+def prepare(
+    networks: Mapping[str, nn.Module],
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+) -> Runnable:
+    """Copy the networks of a bundle for inference: channels last, batch normalisation folded away.
+
+    Parameters
+    ----------
+    networks : mapping of str to Module
+        As `Bundle` holds them; they stay as they are.
+    dtype : torch.dtype
+        Of the encoders.
+    """
+    device = torch.device(device)
+    slices = {role: net for role, net in networks.items() if isinstance(net, SliceNetwork)}
+    context = networks.get("context")
+    return Runnable(
+        device=device,
+        encoders={role: _encoder(network, device, dtype) for role, network in slices.items()},
+        heads={role: _still(network.head).to(device) for role, network in slices.items()},
+        context=_still(context).to(device) if isinstance(context, ContextNet) else None,
+    )
+
+
+def _still(network: _Network) -> _Network:
+    """Return a copy that is good for inference only."""
+    return copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+
+
+def _encoder(
+    network: SliceNetwork, device: torch.device, dtype: torch.dtype
+) -> Callable[[Tensor], Tensor]:
+    own = _still(network)
+    fold_batch_norm(own)
+    own = own.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
+
+    def run(images: Tensor) -> Tensor:
+        ready = images.to(dtype=dtype, memory_format=torch.channels_last)
+        return own.embed(ready).float()
+
+    return run
+
+
+@torch.inference_mode()
+def read_logits(
+    parts: Runnable,
+    batches: Iterable[Tensor],
+    positions_mm: Sequence[float],
+    manifest: Manifest,
+) -> SeriesLogits:
+    """Return the logits of one series.
+
+    Parameters
+    ----------
+    batches : iterable of Tensor, float32, (n, channel, y, x)
+        The images of all its slices in anatomical order, on the device of `parts`.
+    positions_mm : sequence of float
+        Of each slice.
+    """
+    read = [_read_batch(parts, images) for images in batches]
+    own = np.concatenate([logits.double().cpu().numpy() for _, logits in read])
+    rule = manifest.calibration.series_rule
+    if parts.context is None or manifest.context is None:
+        return SeriesLogits(slices=own, series=series_logits(own, rule))
+    features = torch.cat([features for features, _ in read])
+    whole = _in_context(parts.context, features, positions_mm)
+    return combine(own, rule, whole, manifest.context)
+
+
+def _read_batch(parts: Runnable, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return features and logits of a batch, of the joint network or of the pair."""
+    if "joint" in parts.encoders:
+        features = parts.encoders["joint"](images)
+        return features, parts.heads["joint"](features)
+    features = parts.encoders["hemorrhage"](images)
+    whole = parts.heads["hemorrhage"](features)
+    return features, torch.cat([whole, _kinds(parts, images, whole[:, 0] > 0)], dim=1)
+
+
+def _kinds(parts: Runnable, images: Tensor, suspect: Tensor) -> Tensor:
+    """Ask the second network of a pair, but only where the first sees blood."""
+    kinds = torch.full((len(images), len(LABELS) - 1), NOT_ASKED, device=images.device)
+    if bool(suspect.any()):
+        kinds[suspect] = parts.heads["subtypes"](parts.encoders["subtypes"](images[suspect]))
+    return kinds
+
+
+def _in_context(
+    context: ContextNet, features: Tensor, positions_mm: Sequence[float]
+) -> SeriesLogits:
+    places = places_of(positions_mm).to(features.device)
+    present = torch.ones((1, len(features)), dtype=torch.bool, device=features.device)
+    slices, series, _ = context(features[None], places[None], present)
+    return SeriesLogits(
+        slices=slices[0].double().cpu().numpy(), series=series[0].double().cpu().numpy()
+    )
