@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ichnode.spool import write_durable
 
 Floats = npt.NDArray[np.float64]
 
@@ -78,3 +83,30 @@ class Predictions:
     def part(self, chosen: Sequence[int] | npt.NDArray[np.int64]) -> Predictions:
         """Return some of the series."""
         return Predictions(tuple(self.series[int(i)] for i in chosen))
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Keep predictions, so that a later step need not run the model again."""
+    lines = [json.dumps(_as_json(one)) for one in predictions.series]
+    write_durable(path, ("\n".join(lines) + "\n").encode())
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Return what `write_predictions` kept, to the last bit."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return Predictions(tuple(_from_json(json.loads(line)) for line in lines))
+
+
+_ARRAYS = ("slice_logits", "series_logits", "slice_truth", "series_truth")
+
+
+def _as_json(one: SeriesPrediction) -> dict[str, Any]:
+    fields = {name: getattr(one, name) for name in SeriesPrediction.__slots__}
+    fields |= {name: fields[name].tolist() for name in _ARRAYS}
+    return fields | {"facts": dict(one.facts)}
+
+
+def _from_json(fields: dict[str, Any]) -> SeriesPrediction:
+    arrays = {name: np.asarray(fields[name], np.float64) for name in _ARRAYS}
+    keys = tuple(fields["slice_keys"])
+    return SeriesPrediction(**(fields | arrays | {"slice_keys": keys}))
