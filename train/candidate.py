@@ -160,8 +160,8 @@ def write_candidate(trained: Trained, folder: Path) -> Manifest:
     """
     if set(trained.networks) not in ROLES:
         raise TrainingError(
-            f"No bundle is made of {', '.join(sorted(trained.networks)) or 'nothing'}: give a joint "
-            "network, with or without a context network, or hemorrhage and subtypes."
+            f"No bundle is made of {', '.join(sorted(trained.networks)) or 'nothing'}: give joint, "
+            "joint and context, or hemorrhage and subtypes."
         )
     stored = {role: as_stored(network.module) for role, network in trained.networks.items()}
     manifest = _manifest(trained)
@@ -221,9 +221,9 @@ def _provenance(trained: Trained) -> Provenance:
 
 def _told(trained: Trained) -> str:
     """Say what was learned from; simulated scans are called so."""
-    only = "only " if all(one.simulated for one in trained.data) else ""
+    scans = "simulated head CT" + (" only" if all(one.simulated for one in trained.data) else "")
     parts = [
-        f"{f'simulated head CT {only}' if one.simulated else f'{one.dataset} '}"
+        f"{scans if one.simulated else one.dataset} "
         f"({one.patients} patients, {one.series} series, {one.slices} slices)"
         for one in trained.data
     ]
