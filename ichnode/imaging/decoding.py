@@ -114,8 +114,15 @@ def unreadable(detail: str) -> NotAnalysable:
     return NotAnalysable(Reason.UNREADABLE, detail)
 
 
-def read_picture(path: Path) -> Part10:
+def read_picture(path: Path, also: frozenset[int] = frozenset()) -> Part10:
     """Read what decoding and rescaling need of a file, pixel data included but not decoded.
+
+    Parameters
+    ----------
+    path : Path
+        The Part 10 file.
+    also : frozenset of int
+        Further tags to keep, in the same reading.
 
     Raises
     ------
@@ -127,7 +134,7 @@ def read_picture(path: Path) -> Part10:
     try:
         source = path.read_bytes()
         limit = _inflate_limit(source)
-        return read_part10(source, PIXEL_TAGS, last=PIXEL_DATA, inflate_limit=limit)
+        return read_part10(source, PIXEL_TAGS | also, last=PIXEL_DATA, inflate_limit=limit)
     except (FileNotFoundError, NotPart10) as error:
         raise unreadable(type(error).__name__) from error
     except OSError as error:

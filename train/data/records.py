@@ -51,6 +51,16 @@ class Facts:
     window_center: float = float("nan")
     window_width: float = float("nan")
     repaired: bool = False  # a wrapped rescale intercept was put right, see train.data.repair
+    hu_suspect: bool = False  # the tags are those of a wrapped one, and the pixels do not prove it
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A slice that is not used, and why; the rest of its series is."""
+
+    key: str  # what the source calls the slice
+    reason: str  # short and constant, to be counted
+    detail: str = ""  # figures; never patient data
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +91,8 @@ class SourceSeries:
         Voxel truth: 0, or the index of a label in ``LABELS``.
     label_source : str
         "readers", "report", "simulation", "adjudicated"; kept beside every label.
+    left_out : tuple of LeftOut
+        Slices of the series that are not among these.
     """
 
     dataset: str
@@ -96,6 +108,7 @@ class SourceSeries:
     facts: Facts = field(default=Facts(), repr=False)
     kinds: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
     label_source: str = ""
+    left_out: tuple[LeftOut, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         slices = len(self.hu)
