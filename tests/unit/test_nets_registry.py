@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,7 +31,7 @@ from ichnode.nets.registry import Registry
 SIX = (1.0,) * 6
 
 
-def make_bundle(folder: Path, version: str) -> str:
+def make_bundle(folder: Path, version: str, licence: str = "Apache-2.0") -> str:
     """Write a bundle whose weights are no weights: the registry does not look into them."""
     folder.mkdir(parents=True)
     (folder / "joint.safetensors").write_bytes(version.encode())
@@ -41,7 +45,7 @@ def make_bundle(folder: Path, version: str) -> str:
         preprocess=PreprocessSpec(size_px=32, windows_hu=((0.0, 80.0),)),
         calibration=Calibration(SIX, SIX, SIX, SIX, "max", ""),
         thresholds=Thresholds((0.9,) * 6, 0.5, ""),
-        provenance=Provenance("simulated", "Apache-2.0", "0", "{}", "2026-01-01"),
+        provenance=Provenance("simulated", licence, "0", "{}", "2026-01-01"),
         self_test=SelfTest("discs-1", (SIX,), 1.0, 1.0),
     )
     write_manifest(folder, manifest)
@@ -160,7 +164,16 @@ def test_what_is_not_there_is_not_found(registry: Registry, which: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"champion": "../x"}', '{"best": "2.25.1"}', '{"champion": 3}']
+    "content",
+    [
+        "{",
+        "[]",
+        '{"champion": "../x"}',
+        '{"best": "2.25.1"}',
+        '{"champion": 3}',
+        '{"champion": "2.25.1", "since": {"champion": {"at": "yesterday"}}}',
+        '{"champion": "2.25.1", "since": []}',
+    ],
 )
 def test_damaged_aliases_are_refused(registry: Registry, tmp_path: Path, content: str) -> None:
     """A file that says nothing sensible is not taken for an empty registry."""
@@ -236,6 +249,167 @@ def test_a_summary_is_of_what_the_manifest_says(registry: Registry) -> None:
         "version": "shipped",
         "model_uid": entry.model_uid,
         "data": "simulated",
+        "licence": "Apache-2.0",
+        "terms": "",
     }
     other = dataclasses.replace(entry.manifest, version="x")
     assert other.model_uid != entry.model_uid
+
+
+# ------------------------------------------------------------------ who, when and why
+
+
+def test_an_alias_says_who_gave_it_when_and_why(registry: Registry, second: str) -> None:
+    """The record is in the same file as the alias, so that neither is there without the other."""
+    before = datetime.now(UTC)
+    registry.challenge(second, by="ichnode retrain", reason="every gate passed")
+    challenger = registry.challenger()
+    assert challenger is not None
+    assert challenger.since is not None
+    assert challenger.since.at >= before
+    registry.promote(second, by="A. Physicist", reason="shadow of 212 studies")
+    since = registry.find("champion").since
+    assert since is not None
+    assert (since.by, since.reason) == ("A. Physicist", "shadow of 212 studies")
+    assert registry.challenger() is None
+
+
+def test_challenging_twice_keeps_the_first_moment(registry: Registry, second: str) -> None:
+    """The shadow is counted from when the model became challenger, not from the last mention."""
+    registry.challenge(second)
+    first = registry.find("challenger").since
+    registry.challenge(second, by="again")
+    assert registry.find("challenger").since == first
+
+
+def test_the_champion_cannot_challenge_itself(registry: Registry, second: str) -> None:
+    """Neither the promoted one nor, in an empty registry, the shipped one."""
+    with pytest.raises(ModelUnusable, match="champion already"):
+        registry.challenge(registry.find("champion").model_uid)
+    registry.promote(second)
+    with pytest.raises(ModelUnusable, match="champion already"):
+        registry.challenge(second)
+
+
+def test_aliases_without_a_record_are_read(registry: Registry, second: str, tmp_path: Path) -> None:
+    """A registry of an earlier version says who is champion, and not since when."""
+    content = json.dumps({"champion": second})
+    (tmp_path / "models" / "aliases.json").write_text(content)
+    assert registry.find("champion").model_uid == second
+    assert registry.find("champion").since is None
+
+
+# ------------------------------------------------------------------ rolling back
+
+
+def test_a_rollback_brings_back_the_previous_model(registry: Registry, second: str) -> None:
+    """With who and why; what was taken out stays installed and is nobody's previous."""
+    shipped = registry.find("champion").model_uid
+    registry.promote(second)
+    assert registry.rollback(by="Dr B", reason="alarms doubled").model_uid == shipped
+    champion = registry.find("champion")
+    assert champion.model_uid == shipped
+    assert champion.since is not None
+    assert (champion.since.by, champion.since.reason) == ("Dr B", "alarms doubled")
+    assert registry.find(second).alias == ""
+
+
+def test_a_second_rollback_does_not_bring_the_bad_model_back(
+    registry: Registry, second: str
+) -> None:
+    """Two people who pull the brake at once get one rollback and one sentence."""
+    shipped = registry.find("champion").model_uid
+    registry.promote(second)
+    registry.rollback(by="one", reason="x")
+    with pytest.raises(ModelUnusable, match="no previous model"):
+        registry.rollback(by="two", reason="x")
+    assert registry.find("champion").model_uid == shipped
+
+
+def test_a_damaged_previous_model_is_not_gone_back_to(
+    registry: Registry, second: str, tmp_path: Path
+) -> None:
+    """The champion stays: a bad model that runs is better than none."""
+    make_bundle(tmp_path / "third", "3")
+    third = registry.install(tmp_path / "third")
+    registry.promote(second)
+    registry.promote(third)
+    (tmp_path / "models" / second / "joint.safetensors").write_bytes(b"x")
+    with pytest.raises(ModelUnusable):
+        registry.rollback(by="Dr B", reason="x")
+    assert registry.find("champion").model_uid == third
+
+
+FLIPPING = """
+import sys
+from pathlib import Path
+from ichnode.nets.registry import Registry
+registry = Registry(Path(sys.argv[1]), Path(sys.argv[2]))
+print("ready", flush=True)
+while True:
+    registry.promote(sys.argv[3], by="x", reason="y" * 200)
+    registry.rollback(by="x", reason="z" * 200)
+    registry.challenge(sys.argv[3])
+"""
+
+
+def test_a_killed_promotion_or_rollback_leaves_a_whole_champion(
+    registry: Registry, second: str, tmp_path: Path
+) -> None:
+    """Killed in the middle, many times: there is a champion, whole, with its reason."""
+    shipped = registry.find("champion").model_uid
+    registry.promote(second)
+    registry.rollback(by="x", reason="y")
+    arguments = [str(tmp_path / "models"), str(tmp_path / "shipped"), second]
+    seen = set()
+    for turn in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", FLIPPING, *arguments], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        threading.Event().wait(0.002 * turn)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        champion = registry.find("champion")
+        champion.verify()
+        assert champion.since is not None
+        seen.add(champion.model_uid)
+    assert seen <= {shipped, second}
+    registry.promote(second)
+    assert registry.find("champion").model_uid == second
+
+
+# ------------------------------------------------------------------ what lies beside a bundle
+
+
+def test_gates_and_report_come_along_with_a_candidate(registry: Registry, tmp_path: Path) -> None:
+    """They are beside the bundle and no part of its UID; a bundle without them says None."""
+    make_bundle(tmp_path / "candidate", "4")
+    gates = {"passed": True, "gates": []}
+    (tmp_path / "candidate" / "gates.json").write_text(json.dumps(gates))
+    (tmp_path / "candidate" / "retrain-report.html").write_text("<p>report</p>")
+    entry = registry.find(registry.install(tmp_path / "candidate"))
+    assert entry.gates() == gates
+    assert (entry.folder / "retrain-report.html").is_file()
+    assert registry.find("champion").gates() is None
+    (entry.folder / "gates.json").write_text("[]")
+    with pytest.raises(ModelUnusable, match="gates"):
+        entry.gates()
+
+
+@pytest.mark.parametrize(
+    ("licence", "terms"),
+    [
+        ("rsna: RSNA terms (non-commercial)", "non-commercial"),
+        ("cq500: CC BY-NC-SA 4.0", "non-commercial"),
+        ("site: own data; Apache-2.0", ""),
+        ("the ANCHOR licence", ""),
+    ],
+)
+def test_a_non_commercial_source_is_seen_in_the_list(
+    registry: Registry, tmp_path: Path, licence: str, terms: str
+) -> None:
+    """Whoever lists the models sees under which terms they may be used."""
+    make_bundle(tmp_path / "bundle", "5", licence)
+    assert registry.find(registry.install(tmp_path / "bundle")).summary()["terms"] == terms
