@@ -1,6 +1,6 @@
 """Write docs/configuration.md from the settings and from the comments of deploy/ichnode.toml.
 
-The defaults and limits come from ``ichnode/settings.py``, the reasons from the commented file, so
+The defaults and limits come from ``ichnode/settings``, the reasons from the commented file, so
 that neither is told twice. A test compares the result with what is kept: run
 
     python docs/write_configuration.py
@@ -31,7 +31,7 @@ INTRODUCTION = """\
 # Configuration
 
 <!-- Written by docs/write_configuration.py; a test compares. Change deploy/ichnode.toml or
-     ichnode/settings.py instead. -->
+     ichnode/settings instead. -->
 
 One commented TOML file, `/etc/ichnode/ichnode.toml`, below environment variables, below `--set` on
 the command line. [The file that ships](../deploy/ichnode.toml) holds every setting and its default.
