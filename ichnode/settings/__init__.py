@@ -1,0 +1,55 @@
+"""The configuration. Settings describe and never build anything; each room gets its own section."""
+
+from __future__ import annotations
+
+from ichnode.settings.loading import (
+    DEFAULT_FILE,
+    FILE_VARIABLE,
+    Settings,
+    explain,
+    find_file,
+    known_names,
+    load_settings,
+    origins,
+)
+from ichnode.settings.sections import (
+    AETitle,
+    DestinationSettings,
+    HousekeepSettings,
+    InferSettings,
+    LogSettings,
+    NodeSettings,
+    QueueSettings,
+    ReceiveSettings,
+    ReportSettings,
+    RetrainSettings,
+    Section,
+    SendSettings,
+    SeriesSettings,
+    WebSettings,
+)
+
+__all__ = [
+    "DEFAULT_FILE",
+    "FILE_VARIABLE",
+    "AETitle",
+    "DestinationSettings",
+    "HousekeepSettings",
+    "InferSettings",
+    "LogSettings",
+    "NodeSettings",
+    "QueueSettings",
+    "ReceiveSettings",
+    "ReportSettings",
+    "RetrainSettings",
+    "Section",
+    "SendSettings",
+    "SeriesSettings",
+    "Settings",
+    "WebSettings",
+    "explain",
+    "find_file",
+    "known_names",
+    "load_settings",
+    "origins",
+]
