@@ -14,6 +14,8 @@ from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import CONTEXT_ARCHITECTURE
 
 PLACES = 2
+LONGEST = 64
+"""Slices of a series that are read at most; a head in slices of 5 mm has some 35."""
 _USUAL_STEP_MM = 5.0
 _GREATEST_STEP = 3.0  # usual steps; a longer one says no more than that slices are missing
 _ATTENTION = 128
@@ -137,6 +139,40 @@ class AttentionHead(nn.Module):
         # The answer is linear, so the mean of the answers is the answer to the mean.
         weighted: Tensor = (shares * self.answer(read)).sum(dim=1)
         return weighted
+
+
+def read_whole(
+    network: ContextNet, features: Tensor, positions_mm: Sequence[float]
+) -> ContextOutput:
+    """Read one series, of any length; what is said of a slice that is left out is its nearest's.
+
+    Parameters
+    ----------
+    features : Tensor, float32, (slice, feature_width)
+        In anatomical order.
+
+    Returns
+    -------
+    ContextOutput
+        Logits (slice, label) and (label,).
+    """
+    chosen = spread_out(len(features))
+    read = features[chosen][None]
+    places = places_of([positions_mm[index] for index in chosen.tolist()])[None]
+    present = torch.ones(read.shape[:2], dtype=torch.bool, device=features.device)
+    found = network(read, places.to(features.device), present)
+    nearest = (torch.arange(len(features))[:, None] - chosen).abs().argmin(dim=1)
+    return ContextOutput(found.slices[0, nearest], found.series[0], found.weak[0])
+
+
+def spread_out(count: int) -> Tensor:
+    """Return which of so many slices are read: all, or `LONGEST` of them at even distances.
+
+    Returns
+    -------
+    Tensor, int64, (slice,)
+    """
+    return torch.linspace(0, count - 1, min(count, LONGEST), dtype=torch.float64).round().long()
 
 
 def places_of(positions_mm: Sequence[float]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ichnode.domain.findings import LABELS
 from ichnode.nets.architectures import SliceNetwork, fold_batch_norm
 from ichnode.nets.calibration import NOT_ASKED, SeriesLogits, combine, series_logits
-from ichnode.nets.context import ContextNet, places_of
+from ichnode.nets.context import ContextNet, read_whole
 from ichnode.nets.manifest import Manifest
 
 Floats = npt.NDArray[np.float64]
@@ -139,9 +139,5 @@ def _kinds(parts: Runnable, images: Tensor, suspect: Tensor) -> Tensor:
 def _in_context(
     context: ContextNet, features: Tensor, positions_mm: Sequence[float]
 ) -> SeriesLogits:
-    places = places_of(positions_mm).to(features.device)
-    present = torch.ones((1, len(features)), dtype=torch.bool, device=features.device)
-    slices, series, _ = context(features[None], places[None], present)
-    return SeriesLogits(
-        slices=slices[0].double().cpu().numpy(), series=series[0].double().cpu().numpy()
-    )
+    slices, series, _ = read_whole(context, features, positions_mm)
+    return SeriesLogits(slices=slices.double().cpu().numpy(), series=series.double().cpu().numpy())
