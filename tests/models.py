@@ -6,13 +6,16 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ichnode.domain.findings import LABELS
 from ichnode.nets.architectures import build
-from ichnode.nets.bundle import write_bundle
-from ichnode.nets.calibration import NOT_ASKED
+from ichnode.nets.bundle import Bundle, write_bundle
+from ichnode.nets.calibration import NOT_ASKED, SeriesLogits
+from ichnode.nets.context import ContextNet
 from ichnode.nets.manifest import (
     Calibration,
+    ContextSpec,
     Manifest,
     NetworkSpec,
     PreprocessSpec,
@@ -20,7 +23,8 @@ from ichnode.nets.manifest import (
     SelfTest,
     Thresholds,
 )
-from ichnode.nets.selftest import self_test_input
+from ichnode.nets.runnable import prepare, read_logits
+from ichnode.nets.selftest import self_test_input, self_test_series
 
 SIX = (1.0,) * 6
 SPEC = PreprocessSpec(size_px=64, windows_hu=((0.0, 80.0),), context_slices=1)
@@ -84,3 +88,45 @@ def write_pair(folder: Path, *, hemorrhage_logit: float, subtype_logit: float) -
         self_test=SelfTest("discs-1", expected, 0.01, 0.2),
     )
     return write_bundle(folder, pair, states)
+
+
+def write_with_context(
+    folder: Path,
+    *,
+    logit: float = 0.0,
+    slice_blend: tuple[float, ...] = (0.5,) * 6,
+    series_blend: tuple[float, ...] = (0.25,) * 6,
+    off: float = 0.0,
+) -> Manifest:
+    """Write a joint network and a small untrained context network, blended label by label.
+
+    `off` makes the stated self-test of the series wrong by so much.
+    """
+    joint = write_model(folder, logit=logit)
+    network = Bundle.load(folder).networks["joint"]
+    torch.manual_seed(13)
+    context = ContextNet(network.feature_width, hidden=16, layers=1)
+    state = {name: t.half().float() for name, t in context.state_dict().items()}
+    context.load_state_dict(state)
+    whole = dataclasses.replace(
+        joint,
+        networks=(
+            *joint.networks,
+            NetworkSpec("context", context.architecture, LABELS, "context.safetensors", ""),
+        ),
+        context=ContextSpec(slice_blend, series_blend),
+    )
+    found = self_tested(whole, {"joint": network, "context": context})
+    test = dataclasses.replace(
+        joint.self_test,
+        expected=tuple(map(tuple, found.slices.tolist())),
+        expected_series=tuple((found.series + off).tolist()),
+    )
+    states = {"joint": network.state_dict(), "context": context.state_dict()}
+    return write_bundle(folder, dataclasses.replace(whole, self_test=test), states)
+
+
+def self_tested(manifest: Manifest, networks: dict[str, nn.Module]) -> SeriesLogits:
+    """What the networks answer to the made-up input of the self-test."""
+    images, positions_mm = self_test_series(manifest.preprocess)
+    return read_logits(prepare(networks, "cpu"), (images,), positions_mm, manifest)

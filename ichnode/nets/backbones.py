@@ -70,10 +70,13 @@ def trained_backbone(name: str, state: Mapping[str, Tensor], in_channels: int) -
         raise ValueError(f"these are not the weights of torchvision's {name}") from error
     body = take_apart(name, plain)
     if in_channels != 3:
-        inflated = inflate(first_layer(body.early).weight, in_channels)
+        colour = first_layer(body.early)
         _replace_first(body.early, in_channels)
+        first = first_layer(body.early)
         with torch.no_grad():
-            first_layer(body.early).weight.copy_(inflated)
+            first.weight.copy_(inflate(colour.weight, in_channels))
+            if first.bias is not None and colour.bias is not None:
+                first.bias.copy_(colour.bias)
     return body
 
 

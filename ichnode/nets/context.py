@@ -104,7 +104,8 @@ class ContextNet(nn.Module):
             Which are slices and not padding; the slices come first. What stands in the padding
             changes nothing, and the logits of its slices mean nothing.
         """
-        features = features.masked_fill(~present[..., None], 0.0)
+        padding = ~present[..., None]
+        features, places = features.masked_fill(padding, 0), places.masked_fill(padding, 0)
         entered = self.enter(features) + self.place(places)
         ordered = self.drop(self._in_order(entered, present))
         return ContextOutput(

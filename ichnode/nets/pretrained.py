@@ -90,7 +90,7 @@ def _from_hub(backbone: str) -> tuple[Mapping[str, Tensor], str]:
     except (OSError, RuntimeError) as error:  # no network, or a file that is another
         raise ModelUnusable(
             f"The ImageNet weights of {backbone} cannot be downloaded here "
-            f"({type(error).__name__}): fetch {weights.url} on a machine that can and give the "
+            f"({type(error).__name__}): fetch {weights.url} on a machine that can and give that "
             "file with `--weights FILE`, or start from random weights with `--weights none`."
         ) from error
     return state, f"torchvision {weights}"

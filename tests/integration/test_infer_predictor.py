@@ -19,7 +19,7 @@ from ichnode.infer.device import Engine, cpu_has_bfloat16, eager, engine_makers
 from ichnode.infer.predictor import Predictor
 from ichnode.nets.bundle import Bundle
 from ichnode.phantom import simulate_head
-from tests.models import write_model, write_pair
+from tests.models import write_model, write_pair, write_with_context
 
 
 def exact(networks: Mapping[str, nn.Module]) -> Engine:
@@ -121,6 +121,71 @@ def test_a_pair_asks_for_kinds_where_there_is_blood(tmp_path: Path, volume: CtVo
     )
     assert none.finding is Finding.NEGATIVE
     assert none.slices[:, 1:].max() < 1e-9
+
+
+def test_a_context_network_is_asked_of_the_whole_series(tmp_path: Path, volume: CtVolume) -> None:
+    """With no share in it the joint network answers alone; with all of it the context does."""
+    joint = write_model(tmp_path / "joint", logit=0.5)
+    none, all_ = (0.0,) * 6, (1.0,) * 6
+    write_with_context(tmp_path / "none", logit=0.5, slice_blend=none, series_blend=none)
+    write_with_context(tmp_path / "all", logit=0.5, slice_blend=all_, series_blend=all_)
+    write_with_context(tmp_path / "mixed", logit=0.5, slice_blend=none, series_blend=all_)
+    plain, ignored, believed, mixed = (
+        Predictor(Bundle.load(tmp_path / name), [exact]).predict(volume)
+        for name in ("joint", "none", "all", "mixed")
+    )
+    assert joint.context is None
+    assert np.array_equal(plain.slices, ignored.slices)
+    assert np.array_equal(plain.series, ignored.series)
+    assert np.abs(believed.slices - plain.slices).max() > 0.01
+    assert np.array_equal(mixed.slices, plain.slices)
+    assert np.array_equal(mixed.series, believed.series)
+    assert believed.key_slices == tuple(believed.slices.argmax(axis=0))
+
+
+def test_a_context_is_the_same_in_batches_and_nearly_in_reduced_precision(
+    tmp_path: Path, volume: CtVolume
+) -> None:
+    """Whatever the batch, the series is read whole; the context itself runs at full precision."""
+    write_with_context(tmp_path)
+    bundle = Bundle.load(tmp_path)
+    whole = Predictor(bundle, [exact]).predict(volume)
+    few = Predictor(bundle, [exact], batch=3).predict(volume)
+    quick = Predictor(bundle, [reduced]).predict(volume)
+    assert np.allclose(few.slices, whole.slices, atol=1e-6)
+    assert np.allclose(few.series, whole.series, atol=1e-6)
+    assert quick.device == "cpu bfloat16"
+    assert np.abs(quick.series - whole.series).max() < 0.02
+    context = reduced(bundle.networks).parts.context
+    assert context is not None
+    assert {p.dtype for p in context.parameters()} == {torch.float32}
+
+
+def test_a_context_survives_a_device_without_memory(tmp_path: Path, volume: CtVolume) -> None:
+    """The batch is halved, and the series is still read from its first slice to its last."""
+    write_with_context(tmp_path)
+    bundle = Bundle.load(tmp_path)
+    device = Failing(torch.OutOfMemoryError, largest=5)
+    found = Predictor(bundle, [device, exact]).predict(volume)
+    assert found.device == "failing"
+    assert np.allclose(found.series, Predictor(bundle, [exact]).predict(volume).series, atol=1e-6)
+
+
+def test_the_self_test_is_of_the_context_too(tmp_path: Path) -> None:
+    """Slices as exported and a series that is not: the model is unusable here."""
+    write_with_context(tmp_path, off=0.5)
+    with pytest.raises(ModelUnusable, match="fails its self-test"):
+        Predictor(Bundle.load(tmp_path), [exact])
+
+
+def test_logits_that_are_no_numbers_fail_the_self_test(tmp_path: Path) -> None:
+    """A device that answers NaN differs from what is expected."""
+    write_model(tmp_path, logit=0.0)
+
+    def broken(networks: Mapping[str, nn.Module]) -> Engine:
+        return around(exact(networks), "broken", lambda run, images: run(images) * torch.nan)
+
+    assert Predictor(Bundle.load(tmp_path), [broken, exact]).device == "cpu float32"
 
 
 def test_a_model_that_differs_from_its_self_test_is_refused(tmp_path: Path) -> None:

@@ -20,18 +20,23 @@ from ichnode.nets.architectures import build, fold_batch_norm, strongest
 from ichnode.nets.bundle import Bundle, write_bundle
 from ichnode.nets.manifest import (
     Calibration,
+    ContextSpec,
     Manifest,
     NetworkSpec,
     PreprocessSpec,
     Provenance,
     SelfTest,
     Thresholds,
+    canonical,
     read_manifest,
     weights_digest,
     write_manifest,
 )
+from ichnode.nets.selftest import self_test_input
+from tests.models import write_with_context
 
 SIX = (1.0,) * 6
+SHIPPED = Path(__file__).parents[2] / "ichnode" / "nets" / "shipped" / "ichnode-simulated"
 
 
 def manifest(**changes: Any) -> Manifest:
@@ -210,3 +215,79 @@ def test_a_logit_is_the_mean_of_its_strongest_places() -> None:
     evidence[0, 1, 4, 4:7] = torch.tensor([1.0, 2.0, 3.0])
     assert strongest(evidence)[0].tolist() == [-6.0, 2.0]
     assert strongest(evidence[:, :, :1, :1])[0].tolist() == [-6.0, -6.0]
+
+
+def test_the_shipped_bundle_stays_what_it_was(tmp_path: Path) -> None:
+    """What a manifest may hold since leaves no trace in an older one: same UID, same bytes."""
+    shipped = read_manifest(SHIPPED)
+    assert shipped.model_uid == "2.25.6401936023144928258245685470932950387"
+    write_manifest(tmp_path, shipped)
+    assert (tmp_path / "bundle.json").read_bytes() == (SHIPPED / "bundle.json").read_bytes()
+    assert "null" not in canonical(shipped)
+
+
+def test_the_shipped_network_says_what_it_always_said() -> None:
+    """Its logits are the ones that it was exported with, by `forward` and by its features."""
+    bundle = Bundle.load(SHIPPED)
+    network = bundle.networks["joint"]
+    images = self_test_input(bundle.manifest.preprocess)
+    expected = torch.tensor(bundle.manifest.self_test.expected)
+    with torch.inference_mode():
+        logits = network(images)
+        assert torch.equal(network.classify(network.embed(images)), logits)
+    assert torch.allclose(logits, expected, atol=2e-4)
+
+
+def test_terms_that_restrict_are_part_of_the_model(tmp_path: Path) -> None:
+    """They are read back, and with them it is another model."""
+    plain = manifest()
+    marked = dataclasses.replace(
+        plain,
+        provenance=dataclasses.replace(plain.provenance, restrictions="non-commercial: RSNA terms"),
+    )
+    write_manifest(tmp_path, marked)
+    assert read_manifest(tmp_path) == marked
+    assert marked.model_uid != plain.model_uid
+
+
+@pytest.fixture
+def with_context(tmp_path: Path) -> Path:
+    write_with_context(tmp_path / "context")
+    return tmp_path / "context"
+
+
+def test_a_context_network_is_read_beside_the_joint_one(with_context: Path) -> None:
+    """It fits the features of the joint network, and its blend is part of the model."""
+    bundle = Bundle.load(with_context)
+    assert set(bundle.networks) == {"joint", "context"}
+    assert bundle.networks["context"].feature_width == bundle.networks["joint"].feature_width
+    assert bundle.manifest.context == ContextSpec((0.5,) * 6, (0.25,) * 6)
+    other = dataclasses.replace(bundle.manifest, context=ContextSpec((0.5,) * 6, (0.5,) * 6))
+    assert other.model_uid != bundle.manifest.model_uid
+
+
+MISFITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "null": (lambda c: c.update(context=None), "ContextSpec is not an object"),
+    "no blend": (lambda c: c.pop("context"), "without its blend"),
+    "no expected series": (lambda c: c["self_test"].pop("expected_series"), "without its blend"),
+    "no network": (lambda c: c["networks"].pop(), "without it"),
+    "a blend above one": (
+        lambda c: c["context"].update(slice_blend=[0.5] * 5 + [1.5]),
+        "a blend is no share",
+    ),
+    "a blend too short": (lambda c: c["context"].update(series_blend=[1.0]), "value per label"),
+    "a slice network in its place": (
+        lambda c: c["networks"][1].update(architecture="resnet18"),
+        "needs the architecture 'resnet18' as its context network",
+    ),
+    "alone": (lambda c: c["networks"].pop(0), "belong together"),
+}
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_a_context_that_does_not_fit_is_refused(with_context: Path, what: str) -> None:
+    """Network, blend and expected series come together or not at all."""
+    change, sentence = MISFITS[what]
+    edit(change)(with_context)
+    with pytest.raises(ModelUnusable, match=sentence):
+        Bundle.load(with_context)

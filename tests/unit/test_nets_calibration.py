@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from ichnode.domain.findings import Finding, Presence
-from ichnode.nets.calibration import probability, read, series_logits, state
-from ichnode.nets.manifest import Calibration, Thresholds
+from ichnode.nets.calibration import (
+    SeriesLogits,
+    combine,
+    probability,
+    read,
+    series_logits,
+    state,
+)
+from ichnode.nets.manifest import Calibration, ContextSpec, Thresholds
 
 CUTS = Thresholds(urgent=(0.8, 0.9, 0.9, 0.9, 0.9, 0.9), review=0.4, how="by hand")
 
@@ -37,6 +44,37 @@ def test_two_slices_in_a_row_weigh_more_than_one_peak() -> None:
     assert series_logits(logits[::-1], "adjacent_mean").tolist() == [1.25]
     assert series_logits(logits, "max").tolist() == [3.0]
     assert series_logits(logits[:1], "adjacent_mean").tolist() == [-4.0]
+
+
+def test_a_smooth_maximum_lies_between_mean_and_maximum() -> None:
+    """With r = 5, log(mean(exp(5 z))) / 5; of equal slices it is their logit, however large."""
+    logits = np.array([[-4.0, 100.0], [3.0, 100.0], [1.0, 100.0]])
+    expected = np.log(np.exp(5 * logits[:, 0]).mean()) / 5
+    found = series_logits(logits, "log_sum_exp")
+    assert found.tolist() == pytest.approx([expected, 100.0])
+    assert logits[:, 0].mean() < found[0] < 3.0
+    assert series_logits(logits[:1], "log_sum_exp").tolist() == pytest.approx([-4.0, 100.0])
+
+
+def test_a_context_is_believed_label_by_label() -> None:
+    """A share of 0 leaves what the slices say, 1 takes the context's; the series' own logit comes
+    from the slices before they are blended.
+    """
+    own = np.array([[2.0, 2.0, 2.0], [4.0, 4.0, 4.0]])
+    context = SeriesLogits(slices=np.full((2, 3), -2.0), series=np.full(3, 8.0))
+    spec = ContextSpec(slice_blend=(0.0, 0.5, 1.0), series_blend=(0.0, 0.25, 1.0))
+    found = combine(own, "max", context, spec)
+    assert found.slices.tolist() == [[2.0, 0.0, -2.0], [4.0, 1.0, -2.0]]
+    assert found.series.tolist() == [4.0, 5.0, 8.0]
+
+
+def test_a_series_logit_that_is_given_is_not_derived() -> None:
+    """Where a context network was asked, its series logit is what is calibrated."""
+    six = (1.0,) * 6
+    calibration = Calibration(six, (0.0,) * 6, (2.0,) * 6, (1.0,) * 6, "max", "")
+    reading = read(np.full((3, 6), 2.0), calibration, np.full(6, -4.0))
+    assert reading.series[0] == pytest.approx(1 / (1 + np.exp(1)))
+    assert reading.slices[0, 0] == pytest.approx(1 / (1 + np.exp(-2)))
 
 
 def test_slices_and_series_are_calibrated_apart() -> None:
