@@ -193,6 +193,12 @@ def series_probabilities(predictions: Predictions, calibration: Calibration) -> 
     )
 
 
+def series_log_odds(predictions: Predictions, calibration: Calibration) -> Floats:
+    """Return the calibrated log odds of series, (series, label): they never saturate."""
+    temperature = np.asarray(calibration.series_temperature)
+    return np.asarray(predictions.series_logits / temperature + calibration.series_bias)
+
+
 def slice_probabilities(predictions: Predictions, calibration: Calibration) -> Floats:
     """Return the calibrated probabilities of slices, (slice, label), series after series."""
     return probability(
