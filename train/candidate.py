@@ -43,6 +43,7 @@ from train.truth import Indices, beside_truth, whole_series
 TOLERANCE_FULL, TOLERANCE_REDUCED = 0.02, 0.35
 ROLES = ({"joint"}, {"joint", "context"}, {"hemorrhage", "subtypes"})
 """Which networks make a bundle."""
+_NON_COMMERCIAL = "non-commercial"
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
@@ -209,13 +210,15 @@ def _self_test(found: SeriesLogits, context: ContextSpec | None) -> SelfTest:
 
 
 def _provenance(trained: Trained) -> Provenance:
+    terms = _terms(trained)
+    restricted = [term for term in terms if _NON_COMMERCIAL in term]
     return Provenance(
         data=_told(trained),
-        licence=_licence(trained),
+        licence="; ".join(terms) or "no data",
         code_version=__version__,
         recipe=trained.recipe,
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        restrictions=_restrictions(trained),
+        restrictions=f"{_NON_COMMERCIAL}: {'; '.join(restricted)}" if restricted else None,
     )
 
 
@@ -231,29 +234,27 @@ def _told(trained: Trained) -> str:
     return "; ".join([*parts, *start]) or "nothing"
 
 
-def _licence(trained: Trained) -> str:
-    """Name the terms of every source."""
-    terms = [f"{one.dataset}: {one.licence.name}{_marked(one.licence)}" for one in trained.data]
-    if trained.initial is not None:
-        terms.append(f"initial weights: {trained.initial.licence}")
-    whole = "; ".join(terms) or "no data"
-    if _restrictions(trained) is not None and "non-commercial" not in whole:
-        whole += "; non-commercial"
-    return whole
-
-
-def _marked(licence: Licence) -> str:
-    return " (non-commercial)" if licence.non_commercial else ""
-
-
-def _restrictions(trained: Trained) -> str | None:
-    """Say which sources exclude commercial use; None where none does."""
-    sources = [
-        f"{one.licence.name} ({one.dataset})" for one in trained.data if one.licence.non_commercial
+def _terms(trained: Trained) -> tuple[str, ...]:
+    """Name the terms of every source once, those that exclude commercial use marked so."""
+    terms = [
+        _marked(f"{one.dataset}: {one.licence.name}", one.licence.non_commercial)
+        for one in trained.data
     ]
-    if trained.initial is not None and trained.initial.non_commercial:
-        sources.append(f"{trained.initial.licence} (initial weights)")
-    return f"non-commercial: {'; '.join(sources)}" if sources else None
+    if (start := trained.initial) is not None:
+        # What a bundle says of its own sources names them already.
+        parts = [
+            part if ": " in part else f"initial weights: {part}"
+            for part in start.licence.split("; ")
+        ]
+        named = start.non_commercial and not any(_NON_COMMERCIAL in part for part in parts)
+        terms += [_marked(part, named) for part in parts]
+    return tuple(dict.fromkeys(terms))
+
+
+def _marked(term: str, non_commercial: bool) -> str:
+    if not non_commercial or _NON_COMMERCIAL in term:
+        return term
+    return f"{term} ({_NON_COMMERCIAL})"
 
 
 def predict_with_bundle(
