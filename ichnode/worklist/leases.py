@@ -18,8 +18,8 @@ from ichnode.domain.work import Lease
 from ichnode.worklist import tables as t
 from ichnode.worklist.transactions import Database, Transaction
 
-Claimable = t.Series | t.Document | t.Delivery
-Row = TypeVar("Row", t.Series, t.Document, t.Delivery)
+Claimable = t.Series | t.Document | t.Delivery | t.Shadow
+Row = TypeVar("Row", t.Series, t.Document, t.Delivery, t.Shadow)
 
 
 def is_free(table: type[Claimable], transaction: Transaction) -> ColumnElement[bool]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, select
 
-from ichnode.domain.lifecycle import Analysis, Delivery, Document
+from ichnode.domain.lifecycle import Delivery, Document
 from ichnode.worklist import tables as t
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
+from ichnode.worklist.truths import was_analysed
 
 STALE_HEARTBEAT = timedelta(days=1)
 
@@ -46,7 +47,8 @@ class Retention:
         older_than : timedelta
             Since the study's last arrival.
         label_wait : timedelta
-            Analysed studies without a label are kept for so long, for training.
+            Analysed studies are kept for so long since their last image or label, for training,
+            unless they are labelled and exported for it already.
         limit : int
             How many instances at most.
         """
@@ -59,10 +61,7 @@ class Retention:
                     t.Instance.purged_at.is_(None),
                     t.Study.purged_at.is_(None),
                     t.Study.last_arrived_at <= transaction.now - older_than,
-                    or_(
-                        t.Study.last_arrived_at <= transaction.now - label_wait,
-                        ~_may_be_labelled(),
-                    ),
+                    ~_may_serve_training(transaction.now - label_wait),
                     *_nothing_is_owed(),
                 )
                 .order_by(t.Study.last_arrived_at, t.Study.id, t.Instance.id)
@@ -179,12 +178,13 @@ def _nothing_is_owed() -> list[ColumnElement[bool]]:
     ]
 
 
-def _may_be_labelled() -> ColumnElement[bool]:
-    """Return the condition that a label may still come for what was analysed."""
-    stated = [Analysis.POSITIVE, Analysis.REVIEW, Analysis.NEGATIVE]
-    analysed = (
-        exists()
-        .where(t.Series.study_id == t.Study.id, t.Series.analysis.in_(stated))
-        .correlate(t.Study)
-    )
-    return and_(analysed, ~exists().where(t.Label.study_id == t.Study.id))
+def _may_serve_training(since: datetime) -> ColumnElement[bool]:
+    """Return the condition that a label may still come, or came lately and is not yet used.
+
+    The wait begins anew with a label: somebody took the trouble, and a retraining that is started
+    now and then must find the images.
+    """
+    labels = exists().where(t.Label.study_id == t.Study.id)
+    lately = or_(t.Study.last_arrived_at > since, labels.where(t.Label.at > since))
+    used = and_(labels, t.Study.collected_at.is_not(None))
+    return and_(was_analysed(), lately, not_(used))

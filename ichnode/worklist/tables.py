@@ -32,6 +32,9 @@ from ichnode.worklist.columns import (
     ResultText,
     state_type,
 )
+from ichnode.worklist.learning import Feedback as Feedback
+from ichnode.worklist.learning import Label as Label
+from ichnode.worklist.learning import Shadow as Shadow
 from ichnode.worklist.mapping import Base, Code, Digest, Leased, Uid, partial, whole_lease
 
 
@@ -62,6 +65,7 @@ class Study(Base):
     arrived_at: Mapped[datetime]
     last_arrived_at: Mapped[datetime]
     purged_at: Mapped[datetime | None]  # the images are gone: off the reading list
+    collected_at: Mapped[datetime | None]  # labelled, and exported for training
 
     __table_args__ = (
         CheckConstraint(
@@ -79,6 +83,7 @@ class Study(Base):
             "id",
         ),
         partial("ix_study_kept", "purged_at IS NULL", "last_arrived_at"),
+        partial("ix_study_accession_number", "accession_number <> ''", "accession_number"),
     )
 
 
@@ -330,34 +335,6 @@ class Event(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(JsonText)
 
     __table_args__ = (Index("ix_event_noun_verb", "noun", "verb", "id"),)
-
-
-class Feedback(Base):
-    """What a reader said of a verdict."""
-
-    __tablename__ = "feedback"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
-    series_uid: Mapped[str | None] = mapped_column(Uid)
-    said: Mapped[str] = mapped_column(String(32))
-    said_by: Mapped[str]
-    note: Mapped[str] = mapped_column(default="")
-    at: Mapped[datetime]
-
-
-class Label(Base):
-    """What is known to be true of a study, for training."""
-
-    __tablename__ = "label"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
-    series_uid: Mapped[str | None] = mapped_column(Uid)
-    label: Mapped[str] = mapped_column(String(32))
-    presence: Mapped[str] = mapped_column(Code)
-    source: Mapped[str] = mapped_column(String(32))
-    at: Mapped[datetime]
 
 
 class Commission(Base):

@@ -10,6 +10,7 @@ from ichnode.domain.clock import Clock
 from ichnode.worklist.analyses import AnalysisQueue
 from ichnode.worklist.deliveries import Outbox
 from ichnode.worklist.documents import DocumentQueue
+from ichnode.worklist.labels import LabelBook
 from ichnode.worklist.people import People
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.recording import Recording
@@ -43,6 +44,8 @@ class Worklist(Recording, People, Retention):
         For send; see `outbox` for one that knows which destinations are shut.
     views : Views
         Everything that is shown.
+    labels : LabelBook
+        What people say is true.
     """
 
     def __init__(self, engine: Engine, policy: Policy, clock: Clock | None = None) -> None:
@@ -52,6 +55,7 @@ class Worklist(Recording, People, Retention):
         self.documents = DocumentQueue(database, policy)
         self.deliveries = Outbox(database, policy)
         self.views = Views(database, policy)
+        self.labels = LabelBook(database)
 
     def outbox(self, shut: Callable[[], frozenset[str]]) -> Outbox:
         """Return the queue of deliveries that leaves alone what `shut` says at each claim."""
