@@ -34,6 +34,22 @@ def test_weighted_areas_are_areas_of_what_was_drawn():
         assert area == pytest.approx(auroc(scores[drawn], truth[drawn]))
 
 
+def test_pairs_of_patients_give_the_same_areas_as_their_slices():
+    """With many slices a patient the areas come from pairs of patients, ties and all."""
+    rng = np.random.default_rng(4)
+    owner = rng.integers(0, 25, 300)
+    truth = rng.random(300) < 0.3
+    scores = np.round(rng.normal(truth, 1.0), 1)
+    counts = b.draw_counts(25, 40, seed=2)
+    by_pairs = b.auroc_interval(counts, owner, scores, truth)
+    written_out = [
+        auroc(np.repeat(scores, row[owner]), np.repeat(truth, row[owner]))
+        for row in counts.astype(int)
+    ]
+    assert by_pairs.low == pytest.approx(np.percentile(written_out, 2.5), abs=1e-5)
+    assert by_pairs.high == pytest.approx(np.percentile(written_out, 97.5), abs=1e-5)
+
+
 def test_the_quick_way_and_the_general_way_agree():
     """A statistic drawn by hand has the interval of the matrix product, for the same seed."""
     data = made_up(80, per_patient=2, seed=4)

@@ -28,6 +28,8 @@ Owners = npt.NDArray[np.int64]
 
 DRAWS = 2000
 _AT_ONCE = 4_000_000  # weights of observations that are held at a time
+_PAIRED_BELOW = 4000  # patients: a matrix of 64 MB
+_MANY_EACH = 4  # slices a patient, from which on pairs of patients are quicker
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,9 @@ def _auroc_over(
     """Return weighted AUROCs: of tied scores, each pair counts half."""
     if not positive.any() or positive.all():
         return np.full(len(counts), np.nan)
+    patients = counts.shape[1]
+    if patients <= _PAIRED_BELOW and len(scores) > _MANY_EACH * patients:
+        return _auroc_by_pairs(counts, owner, scores, positive)
     order = np.argsort(scores, kind="stable")
     scores, positive, owner = scores[order], positive[order], owner[order]
     starts = np.flatnonzero(np.diff(scores, prepend=-np.inf))
@@ -129,6 +134,27 @@ def _auroc_over(
         won = np.einsum("dg,dg->d", hits.astype(np.float64), below)
         areas.append(np.where(pairs > 0, won / np.where(pairs > 0, pairs, 1), np.nan))
     return np.concatenate(areas)
+
+
+def _auroc_by_pairs(
+    counts: Weights, owner: Owners, scores: Floats, positive: npt.NDArray[np.bool_]
+) -> Floats:
+    """Return the same from how often each patient's positives score above another's negatives.
+
+    With many slices a patient this is quicker: the draws never see a slice.
+    """
+    patients = counts.shape[1]
+    mine, above = owner[positive], scores[positive]
+    won = np.zeros((patients, patients), np.float32)
+    for other in range(patients):
+        below = np.sort(scores[~positive & (owner == other)])
+        if len(below):
+            twice = np.searchsorted(below, above, "left") + np.searchsorted(below, above, "right")
+            won[:, other] = np.bincount(mine, weights=twice / 2, minlength=patients)
+    hits, others = (np.bincount(owner[of], minlength=patients) for of in (positive, ~positive))
+    pairs = (counts @ hits) * (counts @ others)
+    right = np.einsum("dp,dp->d", counts @ won, counts, dtype=np.float64)
+    return np.where(pairs > 0, right / np.where(pairs > 0, pairs, 1), np.nan)
 
 
 def _parts(counts: Weights, observations: int) -> Iterator[Weights]:
