@@ -13,13 +13,23 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ichnode.domain.findings import LABELS
 from train.data.views import Slices
 from train.data.window import brain_fraction
 from train.errors import TrainingError
 
-__all__ = ["LEAST_BRAIN", "CleaningReport", "Preset", "brain_fraction", "check_usable", "clean"]
+__all__ = [
+    "LEAST_BRAIN",
+    "CleaningReport",
+    "Preset",
+    "as_preset",
+    "brain_fraction",
+    "check_usable",
+    "clean",
+    "dropped",
+]
 
 Preset: TypeAlias = Literal["paper", "careful", "none"]
 LEAST_BRAIN: Mapping[Preset, float] = {"paper": 0.20, "careful": 0.02, "none": 0.0}
@@ -57,6 +67,26 @@ class CleaningReport:
             f"{self.dropped} of {self.slices} slices and {self.patients_dropped} of "
             f"{self.patients} patients; of the positive slices: {', '.join(lost) or 'none known'}."
         )
+
+
+def as_preset(name: str) -> Preset:
+    """Return the preset of this name.
+
+    Raises
+    ------
+    TrainingError
+        When there is none.
+    """
+    for preset in LEAST_BRAIN:
+        if preset == name:
+            return preset
+    raise TrainingError(f"There is no preset {name}; known are {', '.join(LEAST_BRAIN)}.")
+
+
+def dropped(slices: Slices, preset: Preset) -> pd.DataFrame:
+    """Return the rows of the slices that a preset drops, those that show a bleed first."""
+    table = slices.table[slices.table["brain_fraction"] < LEAST_BRAIN[preset]]
+    return table.sort_values(["any", "brain_fraction"], ascending=[False, True])
 
 
 def clean(slices: Slices, preset: Preset) -> tuple[Slices, CleaningReport]:

@@ -12,19 +12,27 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.connection import wait
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from ichnode.nets.manifest import PreprocessSpec
 from train.data.records import Source
 from train.data.standardising import Standardised, standardise_series
 from train.errors import Unusable
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+_MANY = 500  # items, from which on processes of their own are worth starting
+_CHUNK = 50
 _AHEAD = 4  # series per worker that are read before the first is written
 
 Outcome: TypeAlias = Standardised | Unusable
@@ -97,19 +105,52 @@ def _alone(source: Source, job: str, spec: PreprocessSpec) -> Outcome:
         pool.shutdown(cancel_futures=True)
 
 
-def _pool(source: Source, spec: PreprocessSpec, count: int) -> ProcessPoolExecutor:
+def each(
+    function: Callable[[_T], _R], items: Sequence[_T], doing: str, workers: int
+) -> Iterator[_R]:
+    """Yield what a function makes of each item, in order, with a progress bar.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module (or a partial of one), since it is called in other processes where there are
+        many items.
+    doing : str
+        For the bar: "Reading headers".
+    workers : int
+        Processes; 0 takes all cores.
+    """
+    count = workers or os.cpu_count() or 1
+    shown = partial(track, description=doing, total=len(items), console=Console(stderr=True))
+    if len(items) < _MANY or count == 1:
+        yield from shown(map(function, items))
+        return
+    with ProcessPoolExecutor(count, mp_context=clean_processes(), initializer=begin) as pool:
+        yield from shown(pool.map(function, items, chunksize=_CHUNK))
+
+
+def clean_processes() -> multiprocessing.context.ForkServerContext:
+    """Return the way in which processes are started: without the threads of this one."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["train.data.pool"])
+    return context
+
+
+def begin() -> None:
+    """Make a worker ready: Ctrl-C is the parent's, and nobody outlives the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _pool(source: Source, spec: PreprocessSpec, count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
-        count, mp_context=context, initializer=_begin, initargs=(source, spec)
+        count, mp_context=clean_processes(), initializer=_begin_reading, initargs=(source, spec)
     )
 
 
-def _begin(source: Source, spec: PreprocessSpec) -> None:
-    """Make a worker ready: Ctrl-C is the parent's, and nobody outlives the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin_reading(source: Source, spec: PreprocessSpec) -> None:
+    begin()
     _held["reads"] = (source, spec)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -1,14 +1,26 @@
-"""How much of a slice is brain: the ``img_pct_window`` of the paper."""
+"""The windows that head CT is looked at through, and how much of a slice lies in that of the brain.
+
+The latter is the ``img_pct_window`` of the paper.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-BRAIN_HU = (0, 80)
-"""The brain window: level 40, width 80."""
+WINDOWS: Mapping[str, tuple[float, float]] = {
+    "brain": (0.0, 80.0),
+    "subdural": (-27.0, 227.0),
+    "stroke": (28.0, 36.0),
+    "brain and bone": (-800.0, 2000.0),
+    "soft tissue": (-147.5, 227.5),
+}
+"""Lower and upper limit in HU; those of fastai, which the paper uses."""
+
+BRAIN_HU = WINDOWS["brain"]
 
 
 def brain_fraction(hu: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from train.data.records import Source
 from train.errors import TrainingError
+
+if TYPE_CHECKING:
+    from train.data.records import Source
 
 SOURCES = {
     "dicom-folder": "train.data.sources.dicom_folder",

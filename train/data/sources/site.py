@@ -1,0 +1,171 @@
+"""The node's own export: studies of a hospital, without identities, labelled by its people.
+
+Only what people have confirmed is read. A label that a model gave is never one to learn from: the
+model would come to believe itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ichnode.domain.labels import SOURCES, Contradiction, completed
+from train.data.labels import Labels, as_array
+from train.data.records import Facts, Licence, SourceSeries, unknown_labels
+from train.errors import TrainingError, Unusable
+
+FORMAT = 1
+KIND = "ichnode export"
+_HU, _SPACING, _POSITIONS = "hu", "spacing_mm", "positions_mm"
+
+
+class SiteExport:
+    """The labelled studies of an export.
+
+    Parameters
+    ----------
+    folder : Path
+        As ``ichnode`` wrote it.
+
+    Raises
+    ------
+    TrainingError
+        When it is no export, one of another version, or a label in it is not from people.
+    """
+
+    name = "site"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._studies: dict[str, Mapping[str, Any]] = {}
+        self._labels: dict[str, Labels] = {}
+        _check_kind(folder)
+        text = _text(folder / "studies.jsonl")
+        self.labels_digest = hashlib.sha256(text.encode()).hexdigest()
+        for number, line in enumerate(text.splitlines(), start=1):
+            study = _study(number, line)
+            stated = _labels(number, study)
+            if study["confirmed"] is True and not np.isnan(stated).all():
+                _check_people(number, study)
+                self._studies[str(study["study"])] = study
+                self._labels[str(study["study"])] = stated
+        if not self._studies:
+            raise TrainingError(
+                f"No study of {folder} has a confirmed label; import some with "
+                "`ichnode labels import`."
+            )
+
+    @property
+    def licence(self) -> Licence:
+        """The hospital's own."""
+        return Licence("the site's own data", non_commercial=False)
+
+    def jobs(self) -> Sequence[str]:
+        """Return the keys of the labelled studies, in order of arrival."""
+        return list(self._studies)
+
+    def read(self, job: str) -> SourceSeries:
+        """Read the series of one study."""
+        study = self._studies[job]
+        series = study["series"]
+        if series is None:
+            raise Unusable("no series", str(study.get("reason", "")))
+        hu, spacing_mm, positions_mm = _pixels(self._folder, str(series["file"]))
+        return SourceSeries(
+            dataset=self.name,
+            patient=str(study["patient"]),
+            study=job,
+            series=str(series["key"]),
+            hu=hu,
+            spacing_mm=spacing_mm,
+            positions_mm=positions_mm,
+            slice_keys=tuple(f"{series['key']}-{number:04d}" for number in range(len(hu))),
+            slice_labels=unknown_labels(len(hu)),
+            series_labels=self._labels[job],
+            facts=_facts(series.get("facts") or {}),
+            label_source=str(study["label_source"]),
+        )
+
+
+def open_source(path: str, labels: Path | None, key: bytes) -> SiteExport:  # noqa: ARG001 - the export has pseudonyms
+    """Open an export; see `SiteExport`."""
+    if labels is not None:
+        raise TrainingError("An export carries its labels; leave --labels out.")
+    return SiteExport(Path(path))
+
+
+def _check_kind(folder: Path) -> None:
+    about = _object(_text(folder / "export.json"), "export.json")
+    if about.get("kind") != KIND or about.get("format") != FORMAT:
+        raise TrainingError(f"{folder} is no export of this version of ichnode; export it again.")
+
+
+def _study(number: int, line: str) -> Mapping[str, Any]:
+    study = _object(line, f"line {number} of studies.jsonl")
+    needed = ("study", "patient", "labels", "label_source", "confirmed", "series")
+    if missing := [name for name in needed if name not in study]:
+        raise TrainingError(f"Line {number} of studies.jsonl has no {missing[0]}; export it again.")
+    return study
+
+
+def _check_people(number: int, study: Mapping[str, Any]) -> None:
+    if study["label_source"] not in SOURCES:
+        raise TrainingError(
+            f"The label on line {number} of studies.jsonl is not one that people gave "
+            f"({', '.join(SOURCES)}); what a model says is never learnt from."
+        )
+
+
+def _labels(number: int, study: Mapping[str, Any]) -> Labels:
+    said = study["labels"] or {}
+    try:
+        return as_array(completed({k: bool(v) for k, v in said.items() if v is not None}))
+    except Contradiction as wrong:
+        raise TrainingError(
+            f"Line {number} of studies.jsonl contradicts itself: {wrong}; export it again."
+        ) from None
+
+
+def _pixels(
+    folder: Path, file: str
+) -> tuple[np.ndarray[Any, Any], tuple[float, float, float], np.ndarray[Any, Any]]:
+    if Path(file).is_absolute() or ".." in Path(file).parts:
+        raise Unusable("undecodable", "its file lies outside the export")
+    try:
+        with np.load(folder / file, allow_pickle=False) as held:
+            hu, spacing_mm, positions_mm = held[_HU], held[_SPACING], held[_POSITIONS]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise Unusable("undecodable", type(error).__name__) from error
+    fits = hu.ndim == 3 and hu.dtype == np.int16 and spacing_mm.shape == (3,)
+    if not fits or positions_mm.shape != (len(hu),) or not (np.diff(positions_mm) > 0).all():
+        raise Unusable("undecodable", "arrays that do not fit each other")
+    down, across = float(spacing_mm[1]), float(spacing_mm[2])
+    return hu, (float(spacing_mm[0]), down, across), positions_mm.astype(np.float64)
+
+
+def _facts(said: Mapping[str, Any]) -> Facts:
+    known = {one.name: one.default for one in dataclasses.fields(Facts)}
+    return Facts(**{n: v for n, v in said.items() if n in known and v is not None})
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        raise TrainingError(f"There is no {path.name} in {path.parent}: it is no export.") from None
+
+
+def _object(text: str, where: str) -> Mapping[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise TrainingError(f"{where[0].upper()}{where[1:]} is damaged; export it again.")
+    return content
