@@ -33,6 +33,7 @@ _MAKERS = {
     "UIH": "United Imaging",
     "UNITED IMAGING": "United Imaging",
     "SAMSUNG": "Samsung",
+    "SIMULATED": "simulated",
 }
 _THICKNESS_MM = ((1.5, "1.5 mm or less"), (3.0, "1.5 to 3 mm"), (5.5, "3 to 5.5 mm"))
 _AGES = ((18, "below 18"), (40, "18 to 39"), (60, "40 to 59"), (80, "60 to 79"))
