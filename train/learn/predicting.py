@@ -22,6 +22,7 @@ from ichnode.nets.preprocess import windows
 from ichnode.nets.runnable import Runnable, prepare
 from train.data.records import Facts
 from train.data.views import Slices
+from train.learn.ahead import ahead
 from train.predictions import Predictions, SeriesPrediction
 
 BATCH = 64
@@ -151,9 +152,9 @@ def _run(
 
 def _batches(slices: Slices, how: Quick) -> Iterator[Tensor]:
     starts: Sequence[int] = range(0, len(slices), how.batch)
-    shown = track(starts, how.shown) if how.shown else starts
-    for first in shown:
-        yield slices.stacks(np.arange(first, min(first + how.batch, len(slices))))
+    parts = (np.arange(first, min(first + how.batch, len(slices))) for first in starts)
+    read = ahead(slices.stacks, parts)
+    yield from track(read, how.shown, total=len(starts)) if how.shown else read
 
 
 def _in_our_order(logits: Floats, labels: Sequence[Label]) -> Floats:

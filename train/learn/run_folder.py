@@ -39,6 +39,7 @@ from ichnode.nets.architectures import SliceNetwork, build
 from ichnode.nets.manifest import PreprocessSpec
 from ichnode.nets.pretrained import InitialWeights
 from ichnode.spool import write_durable
+from train.data.splits import SHARES, open_key
 from train.data.views import Slices
 from train.errors import TrainingError
 from train.learn.recipe import Recipe, read_recipe
@@ -50,10 +51,44 @@ WEIGHTS = "network.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class SplitKey:
-    """How patients were parted; see `train.data.splits`."""
+    """How patients were parted; see `train.data.splits`. A site's key stays where the site has it.
 
-    key: bytes
+    Attributes
+    ----------
+    file : str
+        Where the key is.
+    digest : str
+        The key's sha256, to know it again.
+    """
+
+    file: str
+    digest: str
     shares: tuple[float, ...]
+
+    def key(self, elsewhere: Path | None = None) -> bytes:
+        """Read the key.
+
+        Raises
+        ------
+        TrainingError
+            When it is not there or is another one.
+        """
+        path = elsewhere or Path(self.file)
+        if not path.is_file():
+            raise TrainingError(f"The key that parted the patients is not in {path}; give --key.")
+        key = open_key(path)
+        if hashlib.sha256(key).hexdigest() != self.digest:
+            raise TrainingError(
+                f"{path} is another key than the run was made with: patients would move from what "
+                "it learnt to what it is measured on."
+            )
+        return key
+
+
+def split_key(file: Path, shares: tuple[float, ...] = SHARES) -> SplitKey:
+    """Return a reference to a key file, which is made where there is none."""
+    key = open_key(file)
+    return SplitKey(str(file.resolve()), hashlib.sha256(key).hexdigest(), shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +134,11 @@ class OpenedRun:
         Raises
         ------
         TrainingError
-            When the run does not say.
+            When the run does not say, or the key is gone.
         """
         if self.split is None:
             raise TrainingError(f"{self.folder} does not say how patients were parted.")
-        return self.split.key
+        return self.split.key()
 
     @property
     def negatives_kept(self) -> float:
@@ -133,7 +168,7 @@ def open_run(run: Path) -> OpenedRun:
         folder=run,
         recipe=recipe,
         network=_network(run, recipe),
-        split=SplitKey(bytes.fromhex(split["key"]), tuple(split["shares"])) if split else None,
+        split=SplitKey(**(split | {"shares": tuple(split["shares"])})) if split else None,
         data=_read(run / "data.json") or {},
         start=InitialWeights(**start) if start else None,
         result=result,
@@ -166,9 +201,7 @@ def begin(
     run.mkdir(parents=True, exist_ok=True)
     _write(run / "data.json", data)
     if split is not None:
-        stated = {"key": split.key.hex(), "shares": list(split.shares)}
-        _write(run / "split.json", stated)
-        (run / "split.json").chmod(0o600)  # a site's key belongs to the site
+        _write(run / "split.json", dataclasses.asdict(split))
     if start is not None:
         _write(run / "start.json", dataclasses.asdict(start))
     _write(run / "environment.json", [*(_read(run / "environment.json") or []), environment()])
