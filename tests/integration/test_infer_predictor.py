@@ -18,6 +18,7 @@ from ichnode.imaging.volume import CtVolume
 from ichnode.infer.device import Engine, cpu_has_bfloat16, eager, engine_makers
 from ichnode.infer.predictor import Predictor
 from ichnode.nets.bundle import Bundle
+from ichnode.nets.manifest import Manifest
 from ichnode.phantom import simulate_head
 from tests.models import write_model, write_pair, write_with_context
 
@@ -266,10 +267,26 @@ def test_the_cpu_is_always_the_last_resort() -> None:
             engine_makers("cuda")
 
 
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
-def test_a_gpu_says_the_same_as_the_cpu(bundle: Bundle, volume: CtVolume) -> None:
-    """On CUDA at full precision the probabilities agree to a thousandth."""
-    gpu = Predictor(bundle, [lambda n: eager(n, torch.device("cuda"), torch.float32)])
-    cpu = Predictor(bundle, [exact])
-    assert np.abs(gpu.predict(volume).slices - cpu.predict(volume).slices).max() < 1e-3
+@CUDA
+@pytest.mark.parametrize("write", [write_model, write_with_context])
+@pytest.mark.parametrize(
+    ("dtype", "allowed"), [(torch.float32, 1e-3), (torch.bfloat16, 0.02), (torch.float16, 0.01)]
+)
+def test_a_gpu_says_the_same_as_the_cpu(
+    tmp_path: Path,
+    volume: CtVolume,
+    write: Callable[..., Manifest],
+    dtype: torch.dtype,
+    allowed: float,
+) -> None:
+    """On CUDA the probabilities agree, at full precision to a thousandth; with a context too."""
+    write(tmp_path, logit=-1.0)
+    bundle = Bundle.load(tmp_path)
+    gpu = Predictor(bundle, [lambda n: eager(n, torch.device("cuda"), dtype)]).predict(volume)
+    cpu = Predictor(bundle, [exact]).predict(volume)
+    assert np.abs(gpu.slices - cpu.slices).max() < allowed
+    assert np.abs(gpu.series - cpu.series).max() < allowed
