@@ -50,6 +50,7 @@ _UNSEEN_LOG_ODDS = 4.6  # 99 %, for a label with too few examples
 _LEAST_EXAMPLES = 10
 _LEAST_SUBTYPE_LOG_ODDS = 0.0  # a subtype alone makes a series urgent only when it is rather likely
 _ALARMS_OF_SUBTYPE = 0.002  # of series without blood, that a subtype may call by itself
+_REVIEWED_NEGATIVES = 0.1  # of them, that review may add to what is called
 _STEP = 0.05  # review starts below urgent
 _OTHER_PREVALENCE = 0.3  # in log odds: more is no longer the prevalence that was seen
 
@@ -192,12 +193,13 @@ def _review(scores: Floats, positive: Flags, called: float, band: Band) -> float
     """Return where review starts.
 
     Without a band: below every positive that was seen and half way down to the highest negative,
-    but above nine tenths of the negatives. With one: no higher than where it ends, and no lower
-    than where it was tried first.
+    but adding no more than a tenth of the negatives to what is called. With one: no higher than
+    where it ends, and no lower than where it was tried first.
     """
     found, others = scores[positive], scores[~positive]
     between = (float(others.max()) + called) / 2
-    lenient = max(min(float(found.min()) - 0.25, between), float(np.quantile(others, 0.9)))
+    clear = max(float((others < called).mean()) - _REVIEWED_NEGATIVES, 0.0)
+    lenient = max(min(float(found.min()) - 0.25, between), float(np.quantile(others, clear)))
     lenient = min(lenient, called - _STEP)
     if band.log_odds is None or band.safest is None:
         return lenient
