@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from ichnode.domain.clock import Clock
 from ichnode.worklist.analyses import AnalysisQueue
+from ichnode.worklist.cases import Cases
 from ichnode.worklist.deliveries import Outbox
 from ichnode.worklist.documents import DocumentQueue
 from ichnode.worklist.labels import LabelBook
@@ -46,6 +47,8 @@ class Worklist(Recording, People, Retention):
         Everything that is shown.
     labels : LabelBook
         What people say is true.
+    cases : Cases
+        Consecutive studies, for validation and training.
     """
 
     def __init__(self, engine: Engine, policy: Policy, clock: Clock | None = None) -> None:
@@ -56,6 +59,7 @@ class Worklist(Recording, People, Retention):
         self.deliveries = Outbox(database, policy)
         self.views = Views(database, policy)
         self.labels = LabelBook(database)
+        self.cases = Cases(database)
 
     def outbox(self, shut: Callable[[], frozenset[str]]) -> Outbox:
         """Return the queue of deliveries that leaves alone what `shut` says at each claim."""
