@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from rich.progress import track
 from torch import Tensor
@@ -20,10 +18,10 @@ from ichnode.nets.calibration import NOT_ASKED, series_logits
 from ichnode.nets.manifest import PreprocessSpec
 from ichnode.nets.preprocess import windows
 from ichnode.nets.runnable import Runnable, prepare
-from train.data.records import Facts
 from train.data.views import Slices
 from train.learn.ahead import ahead
-from train.predictions import Predictions, SeriesPrediction
+from train.predictions import Predictions
+from train.truth import beside_truth, whole_series
 
 BATCH = 64
 Floats = npt.NDArray[np.float64]
@@ -57,6 +55,11 @@ def predict(
         `NOT_ASKED`; "any", where it answers for subtypes only, that of its strongest subtype.
     rule : str
         How a series' logit follows from its slices; see `nets.calibration.series_logits`.
+
+    Raises
+    ------
+    ValueError
+        When a series is there in part only.
     """
     own = _run(prepare({"own": network}, device, how.dtype), "own", slices, spec, how)
     return as_predictions(slices, _in_our_order(own[1], labels), rule)
@@ -102,9 +105,12 @@ def embed(
 
 
 def as_predictions(slices: Slices, logits: Floats, rule: str) -> Predictions:
-    """Put logits (slice, label) together by series, beside what is true."""
+    """Put logits (slice, label) of whole series together, beside what is true."""
     return Predictions(
-        tuple(_of_series(slices, rows, logits[rows], rule) for rows in _series_of(slices))
+        tuple(
+            beside_truth(slices, rows, logits[rows], series_logits(logits[rows], rule))
+            for rows in whole_series(slices)
+        )
     )
 
 
@@ -164,33 +170,3 @@ def _in_our_order(logits: Floats, labels: Sequence[Label]) -> Floats:
     if LABELS[0] not in labels:
         whole[:, 0] = logits.max(axis=1)
     return whole
-
-
-def _series_of(slices: Slices) -> list[slice]:
-    """Return the places of each series; the rows of a view are in the cache's order."""
-    edges = np.flatnonzero(np.diff(slices.series)) + 1
-    bounds = [0, *edges.tolist(), len(slices)]
-    return [slice(a, b) for a, b in itertools.pairwise(bounds) if b > a]
-
-
-def _of_series(slices: Slices, rows: slice, logits: Floats, rule: str) -> SeriesPrediction:
-    table = slices.table.iloc[rows]
-    first: pd.Series = table.iloc[0]
-    return SeriesPrediction(
-        dataset=str(first["dataset"]),
-        patient=str(first["patient"]),
-        study=str(first["study"]),
-        series=str(first["series"]),
-        slice_keys=tuple(table["slice_key"]),
-        slice_logits=logits,
-        series_logits=series_logits(logits, rule),
-        slice_truth=slices.labels[rows].astype(np.float64),
-        series_truth=slices.series_labels[rows.start].astype(np.float64),
-        facts={name: _plain(first[name]) for name in Facts.__slots__},
-    )
-
-
-def _plain(value: object) -> str | float | bool:
-    """Return a cell of a table as plain Python, for JSON."""
-    kept = value.item() if isinstance(value, np.generic) else value
-    return kept if isinstance(kept, str | bool | float) else float(str(kept))
