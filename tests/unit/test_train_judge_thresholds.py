@@ -234,13 +234,13 @@ def test_precision_may_be_preferred():
 
 
 def test_subtypes_raise_no_alarms_by_themselves():
-    """Series without blood that "any" does not call are not called for a subtype, but for 1 %."""
+    """Series without blood that "any" does not call are not called for a subtype, but for 2 %."""
     data = made_up(1500, gap=2.5, prevalence=0.3, seed=2)
     cuts = choose_thresholds(data, AS_IT_IS)
     p = series_probabilities(data, AS_IT_IS)
     quiet = (data.series_truth[:, 0] == 0) & (p[:, 0] < cuts.urgent[0])
     alone = np.array([state(row, cuts)[0] is Finding.POSITIVE for row in p[quiet]])
-    assert alone.mean() <= 0.012
+    assert alone.mean() <= 0.022
     assert all(cut >= 0.5 for cut in cuts.urgent[1:])
 
 
