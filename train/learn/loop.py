@@ -12,6 +12,7 @@ import torch
 
 from ichnode.nets.architectures import SliceNetwork
 from ichnode.nets.pretrained import InitialWeights
+from train.data.cleaning import clean
 from train.data.views import Slices
 from train.errors import TrainingError
 from train.learn.batches import Feeder, plan
@@ -85,6 +86,7 @@ def fit(
     """
     check(recipe)
     _check_parts(recipe, train, watch)
+    train, _ = clean(train, recipe.cleaning)
     made = plan(train, recipe)
     with _reproducible(recipe), team(conditions.device) as ours, stop_request() as asked:
         if ours.leads:

@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from ichnode.domain.findings import LABELS, Label
 from ichnode.nets.manifest import SLICE_ARCHITECTURES, PreprocessSpec, canonical
+from train.data.window import WINDOWS
 from train.errors import TrainingError
 
 LabelSet = Literal["all", "any", "subtypes"]
+Cleaning = Literal["paper", "careful", "none"]  # the presets of `train.data.cleaning`
 Sampling = Literal["natural", "balanced", "paper"]
 Augment = Literal["none", "paper", "recipe", "simulated"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -60,6 +62,10 @@ class Recipe:
     slab_target_mm: Annotated[float, "As the cache has it."] = 5.0
     gap_ratio: Annotated[float, "As the cache has it."] = 1.5
 
+    cleaning: Annotated[
+        Cleaning,
+        "Which slices without brain are not learnt from: none of them, blank ones, or more.",
+    ] = "careful"
     sampling: Annotated[
         Sampling,
         "Slices of an epoch: as they come, as many without blood as with, or half as many.",
@@ -152,8 +158,8 @@ def check(recipe: Recipe) -> None:
     TrainingError
         With the one thing to change.
     """
-    hints = get_type_hints(Recipe)
-    for name in ("labels", "sampling", "augment", "precision"):
+    hints = get_type_hints(Recipe)  # without what is said of them
+    for name in ("labels", "cleaning", "sampling", "augment", "precision"):
         if getattr(recipe, name) not in (allowed := get_args(hints[name])):
             raise TrainingError(f"{name} is one of {', '.join(allowed)}.")
     shares = [share for _, share in recipe.first_sizes]
@@ -187,7 +193,9 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
         "paper": Recipe(
             architecture="resnet18_concat",
             labels="any",
+            windows_hu=(WINDOWS["brain"], WINDOWS["subdural"], WINDOWS["brain and bone"]),
             context_slices=0,
+            cleaning="paper",
             sampling="paper",
             augment="paper",
             epochs=5,
@@ -200,6 +208,7 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
         ),
         "local": Recipe(
             architecture="resnet18_local",
+            cleaning="none",
             sampling="balanced",
             augment="simulated",
             epochs=12,
