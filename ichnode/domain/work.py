@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Literal, Protocol, TypeVar
 
-from ichnode.domain.findings import AnalysisResult
+from ichnode.domain.findings import AnalysisResult, Finding
 from ichnode.domain.reasons import Reason
 from ichnode.domain.series import InstanceRef
 
@@ -95,6 +95,37 @@ class Failed:
 
 
 AnalysisOutcome = Analysed | Declined | NotYet | Failed
+
+
+# ------------------------------------------------------------------ shadow
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowWork:
+    """One set that the champion was asked about, for a challenger to read in its shadow."""
+
+    lease: Lease
+    series_uid: str
+    study_uid: str
+    model_uid: str  # the challenger
+    instances: tuple[InstanceRef, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """What the challenger would have said; shown to nobody as a result."""
+
+    finding: Finding
+    probabilities: tuple[float, ...]  # calibrated, of the series, in the order of LABELS
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Live work came: it is begun anew when nothing is due, and this try does not count."""
+
+
+ShadowOutcome = Shadowed | Declined | Interrupted | Failed
 
 
 # ------------------------------------------------------------------ report
@@ -237,8 +268,8 @@ DeliveryOutcome = Dispatched | Failed
 
 # ------------------------------------------------------------------ any stage
 
-Work = TypeVar("Work", AnalysisWork, DocumentWork, DeliveryWork)
-WorkIn = TypeVar("WorkIn", AnalysisWork, DocumentWork, DeliveryWork, contravariant=True)
+Work = TypeVar("Work", AnalysisWork, ShadowWork, DocumentWork, DeliveryWork)
+WorkIn = TypeVar("WorkIn", AnalysisWork, ShadowWork, DocumentWork, DeliveryWork, contravariant=True)
 OutcomeOut = TypeVar("OutcomeOut", covariant=True)
 OutcomeT = TypeVar("OutcomeT")
 OutcomeIn = TypeVar("OutcomeIn", contravariant=True)

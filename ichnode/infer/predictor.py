@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 import torch
+from torch import Tensor
 
 from ichnode.domain.errors import ModelUnusable
 from ichnode.domain.findings import Finding, Presence
@@ -58,6 +59,8 @@ class Predictor:
         The engines to try, the best first; by default what the machine has.
     batch : int
         Slices at a time.
+    between : callable, optional
+        Called before each batch; what it raises ends the reading.
 
     Raises
     ------
@@ -71,8 +74,10 @@ class Predictor:
         makers: Sequence[EngineMaker] | None = None,
         *,
         batch: int = LARGEST_BATCH,
+        between: Callable[[], None] | None = None,
     ) -> None:
         self.bundle = bundle
+        self._between = between
         self._makers = list(engine_makers("auto") if makers is None else makers)
         self._largest = self._batch = batch
         self._engine = self._next_engine()
@@ -138,8 +143,14 @@ class Predictor:
         stack = standardise(hu, volume.spacing_mm, volume.positions_mm.tolist(), spec)
         shown = windows(stack.hu, spec)
         around = neighbours(stack.positions_mm, spec).to(shown.device)
-        batches = (shown[rows].flatten(1, 2) for rows in torch.split(around, self._batch))
+        batches = (shown[rows].flatten(1, 2) for rows in self._paced(around))
         return read_logits(self._engine.parts, batches, stack.positions_mm, manifest), stack.slabs
+
+    def _paced(self, around: Tensor) -> Iterator[Tensor]:
+        for rows in torch.split(around, self._batch):
+            if self._between is not None:
+                self._between()
+            yield rows
 
     def _next_engine(self) -> Engine:
         """Return the first engine left that passes the self-test."""

@@ -118,7 +118,7 @@ class InferStage:
         self, volume: CtVolume, prediction: Prediction, score: float, seconds: float
     ) -> AnalysisResult:
         manifest = self._predictor.bundle.manifest
-        unseen = _unseen(volume) if prediction.finding is Finding.NEGATIVE else None
+        unseen = unseen_of(volume) if prediction.finding is Finding.NEGATIVE else None
         return AnalysisResult(
             model_uid=self._predictor.model_uid,
             model_name=manifest.name,
@@ -172,7 +172,7 @@ class InferStage:
             log.error("model.refused", error=str(error), model_uid=self.model_uid)
 
 
-def _unseen(volume: CtVolume) -> str | None:
+def unseen_of(volume: CtVolume) -> str | None:
     """Return why nothing can be ruled out from a volume: too much of the head was not seen."""
     if volume.missing <= MOST_UNSEEN and not volume.unreadable:
         return None

@@ -133,18 +133,27 @@ def _run_loops(
     worklist: Worklist,
     stopping: Stopping,
     detail: dict[str, Any] | None = None,
+    beside: Sequence[StageLoop[Any, Any]] = (),
 ) -> None:
-    """Run loops side by side; a loop that dies takes the process with it."""
+    """Run loops side by side; a loop that dies takes the process with it.
+
+    Those `beside` them may die or hang without anybody else noticing, but for the log.
+    """
     broken: list[BaseException] = []
 
     def work(loop: StageLoop[Any, Any]) -> None:
         try:
             loop.run()
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread below
+        except BaseException as error:  # logged here, or handed to the main thread below
+            if loop in beside:
+                log.error("loop.died", stage=loop.name, exc_info=error)
+                return
             broken.append(error)
             stopping.event.set()
 
-    threads = [threading.Thread(target=work, args=(loop,), name=loop.name) for loop in loops]
+    threads = [
+        threading.Thread(target=work, args=(loop,), name=loop.name) for loop in (*loops, *beside)
+    ]
     for thread in threads:
         thread.start()
     alive = lambda: all(loop.silent_s < HANG_S for loop in loops)  # noqa: E731
@@ -223,6 +232,7 @@ def _receive(settings: Settings, stopping: Stopping, listener: socket.socket, nu
 
 def _run_infer(settings: Settings, stopping: Stopping) -> None:
     from ichnode.infer.stage import InferStage
+    from ichnode.service.shadowing import shadow_loop
 
     stage = InferStage(
         settings.infer.models,
@@ -232,8 +242,9 @@ def _run_infer(settings: Settings, stopping: Stopping) -> None:
     )
     with closing(open_worklist(settings)) as worklist:
         loop = _loop("infer", worklist.analyses, stage, settings, stopping, worklist)
+        shadow = shadow_loop(settings, worklist, _owner("shadow", settings), stopping.event)
         detail = {"device": stage.device_name, "model_uid": stage.model_uid}
-        _run_loops("infer", [loop], settings, worklist, stopping, detail)
+        _run_loops("infer", [loop], settings, worklist, stopping, detail, [shadow])
 
 
 def _run_deliver(settings: Settings, stopping: Stopping) -> None:

@@ -16,6 +16,7 @@ from ichnode.worklist.people import People
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.recording import Recording
 from ichnode.worklist.retention import Retention
+from ichnode.worklist.shadows import Challenger, ShadowQueue
 from ichnode.worklist.transactions import Database
 from ichnode.worklist.views import Views
 from ichnode.worklist.wakeup import Wakeup
@@ -64,6 +65,10 @@ class Worklist(Recording, People, Retention):
     def outbox(self, shut: Callable[[], frozenset[str]]) -> Outbox:
         """Return the queue of deliveries that leaves alone what `shut` says at each claim."""
         return Outbox(self._database, self._policy, shut)
+
+    def shadow(self, challenger: Callable[[], Challenger | None] = lambda: None) -> ShadowQueue:
+        """Return the queue of the shadow, for the challenger that is named at each claim."""
+        return ShadowQueue(self._database, self._policy, challenger)
 
     def wakeup(self) -> Wakeup:
         """Return a hint to wait on between two looks at a queue; one per loop."""
