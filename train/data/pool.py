@@ -26,7 +26,7 @@ from rich.progress import track
 from ichnode.nets.manifest import PreprocessSpec
 from train.data.records import Source
 from train.data.standardising import Standardised, standardise_series
-from train.errors import Unusable
+from train.errors import TrainingError, Unusable
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -95,8 +95,21 @@ def _in_order(
 
 
 def _alone(source: Source, job: str, spec: PreprocessSpec) -> Outcome:
-    """Read a job that was under way when a worker died: perhaps it was the reason."""
+    """Read a job that was under way when a worker died: perhaps it was the reason.
+
+    Raises
+    ------
+    TrainingError
+        When no worker can even be started, so that the job is not to blame.
+    """
     pool = _pool(source, spec, 1)
+    try:
+        pool.submit(_is_ready).result()
+    except BrokenProcessPool:
+        raise TrainingError(
+            "Processes that read cannot be started; use one worker, or put what your script does "
+            'under `if __name__ == "__main__":`.'
+        ) from None
     try:
         return pool.submit(_read_held, job).result()
     except BrokenProcessPool:
@@ -158,6 +171,10 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def _is_ready() -> bool:
+    return "reads" in _held
 
 
 def _read_held(job: str) -> Outcome:
