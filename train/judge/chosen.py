@@ -56,7 +56,8 @@ def choose_all(
     )
     checks = [dataclasses.asdict(one) | {"helps": one.helps} for one in found.checks]
     report = {"checks": checks, "prevalence": found.prevalence} | choice.report()
-    return Chosen(found.calibration, choice.thresholds, report)
+    plain = json.loads(json.dumps(report, allow_nan=False))  # as it will be read again
+    return Chosen(found.calibration, choice.thresholds, plain)
 
 
 def write_chosen(run: Path, chosen: Chosen) -> Path:
