@@ -90,9 +90,9 @@ def all_slices(cache: Cache, context_slices: int) -> Slices:
         cache=cache,
         rows=np.arange(len(table), dtype=np.int64),
         around=cache.neighbours(context_slices),
-        labels=table[list(LABELS)].to_numpy(np.float32),
-        series_labels=table[list(SERIES_LABELS)].to_numpy(np.float32),
-        masked=table["masked"].to_numpy(bool),
-        series=table["series_number"].to_numpy(np.int64),
+        labels=np.array(table[list(LABELS)], np.float32),
+        series_labels=np.array(table[list(SERIES_LABELS)], np.float32),
+        masked=np.array(table["masked"], bool),
+        series=np.array(table["series_number"], np.int64),
         table=table,
     )
