@@ -81,6 +81,15 @@ def test_a_model_of_simulated_heads_says_so_first(manifest, evaluation):
     assert "figures below are of simulated scans" in mixed
 
 
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [("holdout", "neither trained"), ("all", "whoever measured"), ("train", "flatters it")],
+)
+def test_the_card_says_whether_the_model_knew_the_series(manifest, evaluation, split, told):
+    """Held out, new by somebody's word, or its own."""
+    assert told in model_card(manifest, evaluation | {"split": split})
+
+
 def test_rare_labels_and_small_groups_are_limits(manifest, evaluation):
     """What was seen too seldom is said to be loose."""
     text = model_card(manifest, evaluate(made_up(60), AS_IT_IS, HALF, draws=20))

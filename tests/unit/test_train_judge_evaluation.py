@@ -151,6 +151,17 @@ def test_bands_are_what_the_node_would_say():
     assert all(row["ppv"]["low"] <= row["ppv"]["value"] <= row["ppv"]["high"] for row in rows)
 
 
+def test_a_perfect_sample_is_no_perfect_model():
+    """Without a single false alarm the PPV still has a lower end, and alerts an upper one."""
+    perfect = made_up(60, gap=20.0)
+    row = evaluate(perfect, AS_IT_IS, HALF, draws=50)["triage"]["at_prevalences"][0]
+    assert row["ppv"]["value"] == 1.0
+    assert row["ppv"]["low"] < 0.5
+    assert row["ppv"]["method"] == "exact"
+    assert row["false_alerts_per_1000"]["value"] == 0
+    assert row["false_alerts_per_1000"]["high"] > 50
+
+
 def test_it_says_that_data_are_simulated():
     """By the name of the source; a mixture is called one."""
     assert FOUND["data"]["kind"] == "scans"

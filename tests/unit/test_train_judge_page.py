@@ -124,6 +124,13 @@ def test_nobody_overlooks_what_it_is_not(evaluation, page):
     assert "imulated" not in text
 
 
+def test_figures_of_what_it_learnt_from_are_marked(evaluation, pictures):
+    """A split that the model was made with is called so; the holdout is not."""
+    learnt = dataclasses.replace(ABOUT, split="train")
+    assert "Not held out" in visible(render(evaluation, pictures, learnt))
+    assert "Not held out" not in visible(render(evaluation, pictures, ABOUT))
+
+
 def test_simulated_data_are_called_simulated_at_the_top():
     """In a badge and in the first sentence."""
     data = made_up(40, dataset="simulated")

@@ -116,7 +116,7 @@ def model_card(
         thin=spec.slab_below_mm,
         slab=spec.slab_target_mm,
         terms=_terms(manifest),
-        measured=_measured(evaluation["data"]),
+        measured=_measured(evaluation["data"], evaluation.get("split", "")),
         triage=_triage(evaluation["triage"]),
         labels="\n".join(_label_rows(evaluation)),
         draws=evaluation["draws"],
@@ -169,12 +169,21 @@ def _terms(manifest: Manifest) -> str:
     return f"* Commercially: {terms}.\n" if terms else ""
 
 
-def _measured(data: Mapping[str, Any]) -> str:
+_HELD_OUT = "that it was neither trained, chosen nor calibrated on"
+_WHICH = {
+    "": _HELD_OUT,
+    "holdout": _HELD_OUT,
+    "all": "that are new to it, as whoever measured says",
+}
+
+
+def _measured(data: Mapping[str, Any], split: str) -> str:
     sources = ", ".join(f"{name} ({count} series)" for name, count in data["datasets"].items())
+    which = _WHICH.get(split, f"of its own {split} split, which flatters it")
     told = (
-        f"{data['series']} series of {data['patients']} patients that it was neither trained, "
-        f"chosen nor calibrated on, {data['series_with_haemorrhage']} with haemorrhage, "
-        f"{data['series_without']} without, {data['series_unknown']} unknown: {sources}."
+        f"{data['series']} series of {data['patients']} patients {which}: {sources}. "
+        f"{data['series_with_haemorrhage']} have haemorrhage, {data['series_without']} have none, "
+        f"of {data['series_unknown']} it is unknown."
     )
     if data["kind"] == "scans":
         return told

@@ -17,6 +17,7 @@ from ichnode import __version__
 from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import Calibration, Manifest, Thresholds
 from ichnode.spool import write_durable
+from train.data.splits import SPLITS
 from train.judge.aims import NOT_LOCAL
 from train.judge.band_plots import bands_picture, subgroup_picture
 from train.judge.calibrating import series_probabilities, slice_probabilities
@@ -187,6 +188,8 @@ def badges(evaluation: dict[str, Any], about: About) -> list[dict[str, str]]:
         found.append({"tone": "warn", "text": about.restrictions.partition(":")[0].capitalize()})
     if NOT_LOCAL in evaluation["thresholds"]["how"].lower():
         found.append({"tone": "warn", "text": NOT_LOCAL.capitalize()})
+    if about.split in SPLITS[:-1]:
+        found.append({"tone": "bad", "text": "Not held out: the model was made with these series"})
     if about.split:
         found.append({"tone": "plain", "text": f"Split: {about.split}"})
     return found
@@ -274,7 +277,7 @@ _FILTERS = {
     "one": _one,
     "span_pct": span_percent,
     "span_num": span_number,
-    "span_one": lambda one: _span(one, _one),
+    "span_one": lambda one: _span(one, _one) + _mark(one),
     "pct_or_unknown": lambda value: "unknown" if value is None else percent(value),
     "base64": lambda raw: base64.b64encode(raw).decode("ascii"),
     "sentences": lambda text: re.split(r"(?<=\.) (?=[A-Z])", text),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from ichnode.domain.findings import LABELS
 from ichnode.domain.intervals import wilson
@@ -157,6 +158,7 @@ def score_picture(series: Seen, thresholds: Thresholds) -> Picture:
         _as_probabilities(axes, float(edges[0]), float(edges[-1]))
         axes.set_xlabel("calibrated probability of any haemorrhage (log odds scale)")
         axes.set_ylabel("series")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
 
     return Picture(
