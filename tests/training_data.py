@@ -64,6 +64,7 @@ class ToySource:
     count: int = 6
     unusable: frozenset[str] = frozenset()
     deadly: frozenset[str] = frozenset()
+    odd: frozenset[str] = frozenset()
     unlabelled: frozenset[str] = frozenset()
     masked: frozenset[str] = frozenset()
     labels_digest: str = ""
@@ -82,6 +83,8 @@ class ToySource:
         """Make one."""
         if job in self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
+        if job in self.odd:
+            raise ZeroDivisionError("SECRET")
         if job in self.unusable:
             raise Unusable("undecodable", "by the test")
         return toy_series(int(job), labelled=job not in self.unlabelled, masked=job in self.masked)

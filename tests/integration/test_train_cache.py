@@ -67,7 +67,7 @@ def wait_until(condition, deadline_s: float = 45.0) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, workers: int) -> None:
-    """Killed in the middle (-9), then the same command: as if nothing had been, and nobody is left."""
+    """Killed (-9) in the middle, the same command ends as if nothing had been; nobody is left."""
     command = [sys.executable, "-c", BUILD]
     killed = subprocess.Popen(
         [*command, str(tmp_path / "killed"), str(workers)], cwd=ROOT, stderr=subprocess.DEVNULL
@@ -110,6 +110,16 @@ def test_a_reader_that_dies_costs_its_series_alone(tmp_path: Path) -> None:
     assert cache.slices["job"].drop_duplicates().tolist() == ["0", "1", "2", "4", "5"]
     whole = cache.quarantine[cache.quarantine["slice"] == ""]
     assert whole[["job", "reason"]].values.tolist() == [["3", "reader crashed"]]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_ours_costs_its_series_alone(tmp_path: Path, workers: int) -> None:
+    """What nobody thought of is quarantined with type and place, and without its text."""
+    cache = built(tmp_path, ToySource(4, odd=frozenset("2")), workers=workers)
+    assert cache.slices["job"].drop_duplicates().tolist() == ["0", "1", "3"]
+    found = cache.quarantine[cache.quarantine["job"] == "2"].iloc[0]
+    assert found["reason"] == "unexpected error"
+    assert found["detail"].startswith("ZeroDivisionError at training_data.py:")
 
 
 def test_another_preprocessing_is_refused(tmp_path: Path) -> None:

@@ -214,10 +214,16 @@ def _print_datasets(cache: Any) -> None:
     from rich.table import Table
 
     shown = Table(title=f"{cache.folder}, {cache.spec.size_px} px")
-    for column in ("dataset", "licence", "patients", "series", "slices"):
+    for column in (
+        "dataset",
+        "licence",
+        "patients",
+        "series",
+        "with bleed",
+        "slices",
+        "with bleed",
+    ):
         shown.add_column(column)
-    shown.add_column("slices with a bleed")
-    shown.add_column("series with a bleed")
     for name, rows in cache.slices.groupby("dataset"):
         series = rows.drop_duplicates("series_number")
         shown.add_row(
@@ -225,9 +231,9 @@ def _print_datasets(cache: Any) -> None:
             cache.licences[name].name,
             str(rows["patient"].nunique()),
             str(len(series)),
+            _share(series["series_any"]),
             str(len(rows)),
             _share(rows["any"]),
-            _share(series["series_any"]),
         )
     Console().print(shown)
     if len(cache.quarantine):
@@ -235,4 +241,5 @@ def _print_datasets(cache: Any) -> None:
 
 
 def _share(labels: Any) -> str:
-    return f"{int((labels == 1).sum())} of {int(labels.notna().sum())} labelled"
+    """Return how many show it, of how many of which it is known."""
+    return f"{int((labels == 1).sum())} of {int(labels.notna().sum())}"

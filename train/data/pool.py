@@ -11,12 +11,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import torch
@@ -48,6 +50,16 @@ def read_one(source: Source, job: str, spec: PreprocessSpec) -> Outcome:
         return standardise_series(job, source.read(job), spec)
     except Unusable as reason:
         return reason
+    except TrainingError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one odd series must not end a build of thousands
+        return Unusable("unexpected error", _where(error))
+
+
+def _where(error: Exception) -> str:
+    """Return the type and place of an error; its text may quote a data set, so it stays out."""
+    places = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at {Path(places[-1].filename).name}:{places[-1].lineno}"
 
 
 def read_all(

@@ -11,6 +11,7 @@ import numpy as np
 
 from ichnode.phantom import simulate_head
 from ichnode.phantom.dicom import technique_of
+from ichnode.phantom.identity import MANUFACTURER, MODEL_NAME
 from ichnode.phantom.studies import HOLDOUT_SEEDS, TRAINING_SEEDS
 from train.data.records import UNKNOWN, Facts, Licence, SourceSeries
 from train.errors import TrainingError
@@ -66,7 +67,8 @@ class Simulated:
             slice_labels=head.labels.astype(np.float32),
             series_labels=np.full(head.labels.shape[1], UNKNOWN),
             facts=Facts(
-                manufacturer="simulated",
+                manufacturer=MANUFACTURER,
+                model_name=MODEL_NAME,
                 kernel=technique_of(head, None).kernel,
                 thickness_mm=head.thickness_mm,
                 age_years=round(head.age_years, 1),

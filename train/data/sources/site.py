@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -140,7 +142,7 @@ def _pixels(
     try:
         with np.load(folder / file, allow_pickle=False) as held:
             hu, spacing_mm, positions_mm = held[_HU], held[_SPACING], held[_POSITIONS]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise Unusable("undecodable", type(error).__name__) from error
     fits = hu.ndim == 3 and hu.dtype == np.int16 and spacing_mm.shape == (3,)
     if not fits or positions_mm.shape != (len(hu),) or not (np.diff(positions_mm) > 0).all():
