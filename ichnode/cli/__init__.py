@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ichnode import __version__
-from ichnode.cli import administering, labelling, looking, running, sending
+from ichnode.cli import administering, labelling, looking, models, running, sending
 from ichnode.cli.configuring import choose
 from ichnode.domain.errors import ConfigurationError, Fatal, IchnodeError, Transient
 
@@ -71,6 +71,7 @@ running.register(app)
 looking.register(app)
 sending.register(app)
 administering.register(app)
+models.register(app)
 labelling.register(app)
 
 

@@ -1,4 +1,4 @@
-"""``ichnode db``, ``config``, ``models``, ``commission``, ``requeue`` and ``lower``."""
+"""``ichnode db``, ``config``, ``commission``, ``requeue`` and ``lower``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 
 database = typer.Typer(no_args_is_help=True, help="The database's schema.")
 configuration = typer.Typer(no_args_is_help=True, help="The configuration.")
-models = typer.Typer(no_args_is_help=True, help="The registry of model bundles.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.add_typer(database, name="db")
     app.add_typer(configuration, name="config")
-    app.add_typer(models, name="models")
     app.command(epilog='Example: ichnode commission --by "A. Physicist" --scanner CT1')(commission)
     app.command(epilog="Example: ichnode requeue 1.2.840.113619.2.55.3")(requeue)
     app.command(epilog='Example: ichnode lower 1.2.840.1 --by "Dr B" --reason "artefact"')(lower)
@@ -83,37 +81,6 @@ def show_configuration(
     for row in rows:
         table.add_row(row["name"], str(row["value"]), row["from"])
     Console().print(table)
-
-
-@models.command("list", epilog="Example: ichnode models list")
-def list_models(
-    context: typer.Context, as_json: Annotated[bool, typer.Option("--json")] = False
-) -> None:
-    """List the bundles of the registry; the champion is the one that runs."""
-    from ichnode.nets.registry import Registry
-
-    rows = [entry.summary() for entry in Registry(_settings(context).infer.models).entries()]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("alias", "name", "version", "model UID", "trained on")
-    for row in rows:
-        table.add_row(*(str(row[k]) for k in ("alias", "name", "version", "model_uid", "data")))
-    Console().print(table)
-
-
-@models.command("show", epilog="Example: ichnode models show champion")
-def show_model(
-    context: typer.Context,
-    which: Annotated[str, typer.Argument(help="An alias or a model UID.")] = "champion",
-) -> None:
-    """Show a bundle's card: what it is, what was measured, what it must not be used for."""
-    from ichnode.nets.registry import Registry
-
-    typer.echo(Registry(_settings(context).infer.models).find(which).card())
 
 
 def commission(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
 from ichnode.domain.errors import ModelUnusable, WorklistDown
 from ichnode.domain.work import ShadowOutcome, ShadowWork
 from ichnode.infer.shadow import ShadowStage
-from ichnode.nets.manifest import FILE
-from ichnode.nets.registry import Entry, Registry
+from ichnode.nets.registry import Registry
 from ichnode.service.loop import StageLoop
+from ichnode.service.promoting import challenged_at
 from ichnode.settings import Settings
 from ichnode.worklist.shadows import Challenger, ShadowQueue
 from ichnode.worklist.worklist import Worklist
@@ -44,13 +44,6 @@ class FollowedChallenger:
             log.error("model.refused", error=str(error))
             return None
         return None if entry is None else Challenger(entry.model_uid, challenged_at(entry))
-
-
-def challenged_at(entry: Entry) -> datetime:
-    """Return since when a model is challenger; where nobody noted it, since it was installed."""
-    if entry.since is not None:
-        return entry.since.at
-    return datetime.fromtimestamp((entry.folder / FILE).stat().st_mtime, UTC)
 
 
 def shadow_loop(

@@ -11,6 +11,7 @@ from ichnode.worklist.analyses import AnalysisQueue
 from ichnode.worklist.cases import Cases
 from ichnode.worklist.deliveries import Outbox
 from ichnode.worklist.documents import DocumentQueue
+from ichnode.worklist.history import ModelHistory
 from ichnode.worklist.labels import LabelBook
 from ichnode.worklist.people import People
 from ichnode.worklist.policy import Policy
@@ -50,6 +51,8 @@ class Worklist(Recording, People, Retention):
         What people say is true.
     cases : Cases
         Consecutive studies, for validation and training.
+    history : ModelHistory
+        What happened to the models.
     """
 
     def __init__(self, engine: Engine, policy: Policy, clock: Clock | None = None) -> None:
@@ -61,6 +64,7 @@ class Worklist(Recording, People, Retention):
         self.views = Views(database, policy)
         self.labels = LabelBook(database)
         self.cases = Cases(database)
+        self.history = ModelHistory(database)
 
     def outbox(self, shut: Callable[[], frozenset[str]]) -> Outbox:
         """Return the queue of deliveries that leaves alone what `shut` says at each claim."""
