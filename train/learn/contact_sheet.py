@@ -107,7 +107,7 @@ def _one_by_one(
 
 def _show(axes: Any, images: Tensor, places: Tensor) -> None:
     low, high = _SHOWN_HU
-    axes.imshow(images[len(images) // 2], cmap="gray", vmin=low, vmax=high)
+    axes.imshow(images[len(images) // 2].numpy(), cmap="gray", vmin=low, vmax=high)
     if bool((places > 0).any()):
-        axes.contour(places > 0, levels=[0.5], colors="tab:orange", linewidths=0.5)
+        axes.contour((places > 0).numpy(), levels=[0.5], colors="tab:orange", linewidths=0.5)
     axes.set_axis_off()

@@ -30,6 +30,7 @@ from train.learn.watching import Watched, look
 
 log = structlog.get_logger(__name__)
 _ROWS = 20  # lines of metrics.csv an epoch
+_DRAW_EVERY_S = 30.0
 _LOOK_EVERY = 10  # steps between looks at the loss on a GPU, each of which waits for it
 
 
@@ -56,6 +57,7 @@ class Course:
             if ours.leads:
                 cut_off(run, learning.step)
         self._clock = _Clock(learning.spent_s)
+        self._drawn_s = learning.spent_s
 
     def go(self, asked: threading.Event, *, save_every_s: float, quiet: bool) -> None:
         """Make the steps that are left.
@@ -197,8 +199,14 @@ class Course:
             )
         add_row(self._run, row)
         if watched is not None:
-            draw_plots(self._run)
+            self._draw()
             self._clock.lap_s()
+
+    def _draw(self) -> None:
+        """Draw the plots now and then; it takes a second."""
+        if self._clock.spent_s() - self._drawn_s > _DRAW_EVERY_S:
+            draw_plots(self._run)
+            self._drawn_s = self._clock.spent_s()
 
     def _save(self) -> None:
         self._settle()

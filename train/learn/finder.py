@@ -46,10 +46,13 @@ class Sweep:
     rates : ndarray, float64, (step,)
     losses : ndarray, float64, (step,)
         Smoothed.
+    planned : int
+        Steps that would have been made, had the loss not broken off.
     """
 
     rates: Floats = field(repr=False)
     losses: Floats = field(repr=False)
+    planned: int = STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def find_rate(
     *,
     start: SliceNetwork | None = None,
     device: str = "auto",
+    steps: int = STEPS,
     quiet: bool = False,
 ) -> Sweep:
     """Sweep the learning rate over a network of the recipe, as its first steps would see it.
@@ -97,13 +101,13 @@ def find_rate(
         feeder = Feeder(slices, plan(slices, recipe), recipe, team.device)
         teacher = Teacher(learning, recipe, team)
         first = pace(recipe, 0.0)
-        batches = feeder.batches(0, STEPS)
+        batches = feeder.batches(0, steps)
 
         def teach(rate: float) -> float:
             shares = tuple(rate * one / max(first.rates) for one in first.rates)
             return float(teacher.teach(next(batches), replace(first, rates=shares)))
 
-        return sweep(teach, quiet=quiet)
+        return sweep(teach, steps=steps, quiet=quiet)
 
 
 def sweep(
@@ -132,7 +136,7 @@ def sweep(
         losses.append(running / (1 - _KEPT ** (index + 1)))
         if not math.isfinite(loss) or losses[-1] > _BROKEN * min(losses):
             break
-    return Sweep(np.asarray(rates), np.asarray(losses))
+    return Sweep(np.asarray(rates), np.asarray(losses), steps)
 
 
 def suggest(seen: Sweep) -> Suggestions:
@@ -155,7 +159,7 @@ def suggest(seen: Sweep) -> Suggestions:
 def _usable(seen: Sweep) -> tuple[Floats, Floats]:
     """Leave out the first tenth and the last five, and what follows a loss that is no number."""
     end = len(seen.losses) - _LAST_DROPPED
-    part = slice(STEPS // 10, max(end, 0))
+    part = slice(seen.planned // 10, max(end, 0))
     rates, losses = seen.rates[part], seen.losses[part]
     if (bad := np.flatnonzero(~np.isfinite(losses))).size:
         rates, losses = rates[: bad[0]], losses[: bad[0]]

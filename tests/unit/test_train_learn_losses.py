@@ -1,0 +1,94 @@
+"""The loss counts what is known and nothing else."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from ichnode.domain.findings import LABELS
+from train.learn.losses import label_weights, masked_cross_entropy, mean, place_loss
+
+NAN = math.nan
+
+
+def draw(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and truth of ten slices."""
+    chance = torch.Generator().manual_seed(seed)
+    logits = torch.randn(10, 6, generator=chance)
+    return logits, (torch.rand(10, 6, generator=chance) < 0.3).float()
+
+
+def test_where_all_is_known_it_is_torchs_weighted_mean() -> None:
+    """Blood or not weighs 2, the subtypes 1, divided by the sum of the weights."""
+    logits, truth = draw()
+    weights = label_weights(LABELS, 2.0)
+    theirs = functional.binary_cross_entropy_with_logits(logits, truth, weight=weights * 6 / 7)
+    assert mean(*masked_cross_entropy(logits, truth, weights)) == pytest.approx(float(theirs))
+
+
+def test_what_is_not_known_changes_nothing() -> None:
+    """An unknown label has no part in the loss and no gradient, whatever its logit is."""
+    logits, truth = draw()
+    truth[:5, 3] = NAN
+    wild = logits.clone()
+    wild[:5, 3] = 1e6
+    weights = label_weights(LABELS, 2.0)
+    losses = [mean(*masked_cross_entropy(z, truth, weights)) for z in (logits, wild)]
+    assert float(losses[0]) == float(losses[1])
+    wild.requires_grad_()
+    mean(*masked_cross_entropy(wild, truth, weights)).backward()
+    assert torch.equal(wild.grad[:5, 3], torch.zeros(5))
+    assert bool((wild.grad[5:] != 0).all())
+
+
+def test_a_batch_of_which_nothing_is_known_costs_nothing() -> None:
+    """Its loss is 0 with gradients of 0, never NaN."""
+    logits = torch.randn(4, 6, requires_grad=True)
+    loss = mean(*masked_cross_entropy(logits, torch.full((4, 6), NAN), label_weights(LABELS, 2.0)))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert torch.equal(logits.grad, torch.zeros(4, 6))
+
+
+def test_parts_of_a_batch_add_up_to_the_whole() -> None:
+    """Processes may add their sums and counts, though they know unequally much."""
+    logits, truth = draw()
+    truth[:4] = NAN
+    weights = label_weights(LABELS, 2.0)
+    whole = mean(*masked_cross_entropy(logits, truth, weights))
+    halves = [masked_cross_entropy(logits[s], truth[s], weights) for s in (slice(5), slice(5, 10))]
+    total, count = (sum(values) for values in zip(*halves, strict=True))
+    assert float(total / count) == pytest.approx(float(whole))
+
+
+def places_and_truth() -> tuple[torch.Tensor, torch.Tensor]:
+    """Evidence that finds an intraparenchymal bleed in the upper left quarter."""
+    kinds = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    kinds[0, 1:3, 1:3] = 2
+    places = torch.full((1, 6, 2, 2), -9.0)
+    places[0, [0, 2], 0, 0] = 9.0
+    return places, kinds
+
+
+def test_evidence_where_the_blood_is_costs_little() -> None:
+    """And evidence at another place much; "any" counts every kind."""
+    places, kinds = places_and_truth()
+    masked = torch.tensor([True])
+    right = mean(*place_loss(places, kinds, masked, LABELS))
+    wrong = mean(*place_loss(places.flip(3), kinds, masked, LABELS))
+    assert float(right) < 0.01
+    assert float(wrong) > 10
+
+
+def test_slices_without_voxel_truth_have_no_place() -> None:
+    """Zeros there mean that nobody looked, and contribute nothing."""
+    places, kinds = places_and_truth()
+    both, twice = places.repeat(2, 1, 1, 1), kinds.repeat(2, 1, 1)
+    both[1] = 50.0
+    one = mean(*place_loss(places, kinds, torch.tensor([True]), LABELS))
+    two = mean(*place_loss(both, twice, torch.tensor([True, False]), LABELS))
+    assert float(one) == pytest.approx(float(two))
+    assert float(mean(*place_loss(both, twice, torch.tensor([False, False]), LABELS))) == 0
