@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ichnode.domain.findings import LABELS
+from ichnode.domain.labels import SOURCES
+from ichnode.phantom.identity import MANUFACTURER
 from train.errors import TrainingError
 
 KIND, FORMAT = "ichnode export", 1
-TRUSTED_SOURCES = frozenset({"reader", "report", "adjudicated", "simulation"})
-"""Who may say what is true. The model's own output is never a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,12 @@ class Export:
     def analysed(self) -> tuple[ExportedStudy, ...]:
         """The studies that the model looked at."""
         return tuple(one for one in self.studies if not one.reason)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether every scan comes from the simulator: no figure then says anything of people."""
+        makers = {one.series["facts"].get("manufacturer") for one in self.usable if one.series}
+        return makers == {MANUFACTURER}
 
     @property
     def usable(self) -> tuple[ExportedStudy, ...]:
@@ -106,10 +112,10 @@ def _study(line: str, number: int) -> ExportedStudy:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(f"Line {number} of studies.jsonl makes no sense.") from error
-    if study.labelled and study.label_source not in TRUSTED_SOURCES:
+    if study.labelled and study.label_source not in SOURCES:
         raise TrainingError(
             f"Line {number} of studies.jsonl has labels of the source {study.label_source[:20]!r}; "
-            f"only {', '.join(sorted(TRUSTED_SOURCES))} may say what is true."
+            f"only {', '.join(SOURCES)} may say what is true."
         )
     return study
 

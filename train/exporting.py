@@ -1,0 +1,74 @@
+"""From finished and calibrated runs to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ichnode.domain.findings import LABELS
+from ichnode.nets.manifest import ContextSpec, Manifest
+from train.candidate import Trained, TrainedNetwork, trained_on, write_candidate
+from train.context.joining import joined_networks
+from train.data.views import Slices
+from train.errors import TrainingError
+from train.judge.chosen import read_chosen
+from train.learn.run_folder import OpenedRun
+
+
+def export_run(
+    run: OpenedRun,
+    learnt_from: Slices,
+    folder: Path,
+    *,
+    subtypes: OpenedRun | None = None,
+    name: str,
+    version: str,
+) -> Manifest:
+    """Write the bundle of a run: one network, one with a sequence stage, or the paper's pair.
+
+    Parameters
+    ----------
+    run : OpenedRun
+        Calibrated, see `train.judge.chosen`.
+    learnt_from : Slices
+        The training split: what the bundle says of its data and their terms.
+    subtypes : OpenedRun, optional
+        The second network of a pair; `run` is then the first and answers for "any" alone.
+
+    Raises
+    ------
+    TrainingError
+        When the runs do not make a bundle, or are not calibrated.
+    """
+    chosen = read_chosen(run.folder)
+    networks, context = _pair(run, subtypes) if subtypes else joined_networks(run)
+    return write_candidate(
+        Trained(
+            name=name,
+            version=version,
+            networks=networks,
+            spec=run.spec,
+            calibration=chosen.calibration,
+            thresholds=chosen.thresholds,
+            recipe=run.recipe.to_json(),
+            data=trained_on(learnt_from),
+            context=context,
+            initial=run.start,
+        ),
+        folder,
+    )
+
+
+def _pair(
+    run: OpenedRun, subtypes: OpenedRun
+) -> tuple[dict[str, TrainedNetwork], ContextSpec | None]:
+    if run.labels != LABELS[:1] or subtypes.labels != LABELS[1:]:
+        raise TrainingError(
+            "A pair is a run with --labels any and one with --labels subtypes, in this order."
+        )
+    if run.spec != subtypes.spec:
+        raise TrainingError("Both networks of a pair must be fed the same images.")
+    roles = (("hemorrhage", run), ("subtypes", subtypes))
+    return {
+        role: TrainedNetwork(one.recipe.architecture, one.labels, one.network)
+        for role, one in roles
+    }, None
