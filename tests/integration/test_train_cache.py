@@ -215,6 +215,17 @@ def test_neighbours_stay_in_their_series(tmp_path: Path) -> None:
     assert (stacks[0, 4].numpy() == slices.cache.hu[8]).all()
 
 
+def test_planes_are_those_of_the_memory_map(tmp_path: Path) -> None:
+    """Runs, repeats and jumps give what indexing gives; a file that shrank is noticed."""
+    cache = built(tmp_path, ToySource(3))
+    rows = np.array([[0, 1, 2], [5, 5, 5], [17, 3, 4], [9, 8, 8]])
+    assert (cache.planes(rows) == cache.hu[rows]).all()
+    assert cache.planes(np.empty((0, 3), np.int64)).shape == (0, 3, 32, 32)
+    os.truncate(tmp_path / "hu.bin", 17 * 32 * 32 * 2)
+    with pytest.raises(TrainingError, match="damaged or out of reach"):
+        cache.planes(rows)
+
+
 def test_what_is_not_known_is_nan(tmp_path: Path) -> None:
     """Missing labels are never 0; a series is negative only where all of it is known to be."""
     slices = all_slices(built(tmp_path, ToySource(4, unlabelled=frozenset("2"))), 0)

@@ -21,6 +21,7 @@ import contextlib
 import dataclasses
 import fcntl
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ class Cache:
     Attributes
     ----------
     hu : ndarray, int16, (slab, y, x)
-        Memory-mapped, read only.
+        Memory-mapped, read only; or an array, of a cache that is held in memory.
     kinds : ndarray, uint8, (slab, y, x), or None
         Voxel truth where ``slices.masked``; 0 elsewhere.
     slices : DataFrame
@@ -96,6 +97,35 @@ class Cache:
         for rows in self.series_rows():
             around[rows] = neighbours(positions_mm[rows].tolist(), spec).numpy() + rows.start
         return around
+
+    def planes(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
+        """Read some rows of `hu`, whatever they are, in any shape.
+
+        Neighbours lie side by side and are read in one go, not page by page as through the memory
+        map: from a disk that is eight times as fast, from memory it is the same.
+
+        Parameters
+        ----------
+        rows : ndarray, int64, (n, channel slices)
+
+        Returns
+        -------
+        ndarray, int16, (n, channel slices, y, x)
+        """
+        if not isinstance(self.hu, np.memmap):
+            return self.hu[rows]
+        planes = np.empty((*rows.shape, *self.hu.shape[1:]), np.int16)
+        with (self.folder / "hu.bin").open("rb", buffering=0) as file:
+            for place, wanted in zip(planes, rows, strict=True):
+                edges = [0, *(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(wanted)]
+                for first, end in itertools.pairwise(edges):
+                    part = place[first:end]
+                    read = os.preadv(
+                        file.fileno(), [part.data], int(wanted[first]) * place[0].nbytes
+                    )
+                    if read != part.nbytes:
+                        raise TrainingError(f"The cache {self.folder} is damaged or out of reach.")
+        return planes
 
     def series_rows(self) -> list[slice]:
         """Return the rows of each series, in order."""

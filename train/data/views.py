@@ -56,7 +56,7 @@ class Slices:
         -------
         Tensor, int16, (n, 2 x context + 1, y, x)
         """
-        return torch.from_numpy(np.asarray(self.cache.hu[self.around[self.rows[chosen]]]))
+        return torch.from_numpy(self.cache.planes(self.around[self.rows[chosen]]))
 
     def kinds(self, chosen: npt.NDArray[np.int64]) -> torch.Tensor:
         """Return where there is blood of which kind: uint8, (n, y, x); 0 where not `masked`."""
