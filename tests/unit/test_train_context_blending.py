@@ -51,7 +51,7 @@ def test_what_is_blended_is_not_worse_than_the_slice_network(own: float, context
 
 
 def test_the_better_one_is_believed() -> None:
-    """A context that says nothing gets no share; one that knows where the slices guess gets most."""
+    """A context that guesses gets no share; one that knows where the slices guess gets all."""
     truth = made_up(150, seed=4)
     guess = _shaken(truth, 50.0, 1)
     assert choose_blend(truth, guess).spec.series_blend == (0.0,) * len(LABELS)
