@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +16,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ichnode.nets.bundle import Bundle
+from ichnode.nets.calibration import NOT_ASKED
 from ichnode.nets.manifest import read_manifest
+from tests.learning_kit import SPEC as SQUARES
+from tests.learning_kit import TINY, Squares
 from tests.models import write_model, write_pair
 from tests.training_data import SPEC, ToySource
 from train.cli import judging
@@ -23,9 +27,19 @@ from train.data.cache import Cache, build_cache
 from train.data.splits import open_key, split_slices
 from train.data.views import all_slices
 from train.errors import TrainingError
-from train.judge.chosen import Chosen
+from train.judge.chosen import Chosen, read_chosen
 from train.judge.gallery import worst_cases
-from train.measuring import Measuring, measure_bundle, part_of, predict_bundle, recalibrated
+from train.learn.loop import Conditions, fit
+from train.learn.recipe import Recipe
+from train.learn.run_folder import open_run, split_key
+from train.measuring import (
+    Measuring,
+    measure_bundle,
+    part_of,
+    predict_bundle,
+    predict_run,
+    recalibrated,
+)
 from train.predictions import read_predictions
 
 torch.set_num_threads(1)
@@ -175,3 +189,57 @@ def test_recalibrating_with_what_it_had_changes_nothing(bundle, tmp_path: Path):
     whole = Bundle.load(bundle)
     same = Chosen(whole.manifest.calibration, whole.manifest.thresholds, {})
     assert recalibrated(whole, same, tmp_path).model_uid == whole.manifest.model_uid
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory) -> Cache:
+    """Forty series of noise, every second with a square of blood."""
+    folder = tmp_path_factory.mktemp("squares") / "cache"
+    return build_cache(folder, Squares(40), SQUARES, workers=1)
+
+
+def learnt(squares: Cache, folder: Path, recipe: Recipe) -> Path:
+    """A short run on the train split of a key beside it."""
+    key = split_key(folder.parent / "split.key", (0.4, 0.1, 0.4, 0.1))
+    parts = split_slices(all_slices(squares, 1), key.key(), key.shares)
+    fit(
+        recipe, parts["train"], parts["selection"], folder,
+        conditions=Conditions(device="cpu", threads=1, quiet=True), split=key,
+    )  # fmt: skip
+    return folder
+
+
+def test_a_run_is_calibrated_on_its_own_calibration_split(squares, tmp_path: Path):
+    """The choice lies beside the run and can be read; nothing of what it learnt from is in it."""
+    folder = learnt(squares, tmp_path / "run", TINY)
+    told = run("calibrate", "--run", folder, "--cache", squares.folder, "--device", "cpu")
+    assert "Written" in told.stdout
+    chosen = read_chosen(folder)
+    shares = (0.4, 0.1, 0.4, 0.1)
+    key = open_key(tmp_path / "split.key")
+    part = split_slices(all_slices(squares, 1), key, shares)["calibration"]
+    patients = part.table["patient"].nunique()
+    assert f"{patients} series of {patients} patients (squares)" in chosen.calibration.how
+    assert "more patients with haemorrhage would do" in chosen.thresholds.how
+    with pytest.raises(TrainingError, match="rule is"):
+        run("calibrate", "--run", folder, "--cache", squares.folder, "--rule", "mean")
+    with pytest.raises(TrainingError, match="another key"):
+        other = tmp_path / "other.key"
+        open_key(other)
+        run("calibrate", "--run", folder, "--cache", squares.folder, "--key", other)
+
+
+def test_a_pair_of_runs_is_calibrated_together(squares, tmp_path: Path):
+    """The second network is asked only where the first sees blood, as in serving."""
+    once = dataclasses.replace(TINY, epochs=1)
+    first = learnt(squares, tmp_path / "any", dataclasses.replace(once, labels="any"))
+    second = learnt(squares, tmp_path / "kinds", dataclasses.replace(once, labels="subtypes"))
+    part = part_of(squares, 1, "all", None)
+    found = predict_run(open_run(first), part, subtypes=open_run(second))
+    silent = found.slice_logits[:, 0] <= 0
+    assert np.array_equal((found.slice_logits[:, 1:] == NOT_ASKED).all(axis=1), silent)
+    run(
+        "calibrate", "--run", first, "--subtypes", second, "--cache", squares.folder,
+        "--split", "all", "--rule", "max",
+    )  # fmt: skip
+    assert read_chosen(first).calibration.series_rule == "max"

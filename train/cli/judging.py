@@ -193,7 +193,7 @@ def evaluate(
     draws: Annotated[int, typer.Option(min=100, help="Of patients, for the intervals.")] = 2000,
     gallery: Annotated[
         int, typer.Option(min=0, help="Worst cases of each kind to show; 0 keeps no image.")
-    ] = 8,
+    ] = 9,
     beside: Annotated[
         list[Path] | None,
         typer.Option(help="Folder with one real DICOM series, to be looked at; may be repeated."),

@@ -30,7 +30,7 @@ from train.predictions import Predictions
 Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
-WORST = 8
+WORST = 9
 """Of each kind."""
 _SIDE_PX = 224
 _BRAIN_HU = (0.0, 80.0)
