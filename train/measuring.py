@@ -22,6 +22,8 @@ from ichnode.nets.bundle import Bundle, write_bundle
 from ichnode.nets.manifest import Manifest
 from ichnode.spool import write_durable
 from train.candidate import as_stored, predict_with_bundle
+from train.context.joining import has_context
+from train.context.stage import predict_in_context
 from train.data.cache import Cache
 from train.data.splits import SHARES, SPLITS, split_slices
 from train.data.views import Slices, all_slices
@@ -108,13 +110,15 @@ def predict_run(
     rule: Rule = "adjacent_mean",
     device: torch.device | str = "cpu",
 ) -> Predictions:
-    """Return what a run's network says, its weights rounded as a bundle will keep them.
+    """Return what a run's networks say, their weights rounded as a bundle will keep them.
 
     Parameters
     ----------
     subtypes : OpenedRun, optional
         The second network of the paper's pair; `run` is then the first.
     """
+    if subtypes is None and has_context(run.folder):
+        return predict_in_context(run, slices, rule=rule, device=device, how=_ALL_SLICES)
     network = as_stored(run.network)
     if subtypes is None:
         return predict(

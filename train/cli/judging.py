@@ -52,8 +52,12 @@ def calibrate(
         str, typer.Option(help="What to choose on: calibration, or all of the cache.")
     ] = "calibration",
     rule: Annotated[
-        str, typer.Option(help="From slices to series: adjacent_mean, max or log_sum_exp.")
-    ] = "adjacent_mean",
+        str | None,
+        typer.Option(
+            help="From slices to series: adjacent_mean, max or log_sum_exp; by default as the run "
+            "was trained, which is adjacent_mean where slices were labelled."
+        ),
+    ] = None,
     target: Annotated[
         float, typer.Option(min=0.5, max=0.999, help="Sensitivity that must be shown.")
     ] = 0.9,
@@ -113,11 +117,12 @@ def _to_choose_on(
     bundle: Path | None,
     cache: Path,
     split: str,
-    rule: str,
+    rule: str | None,
     key: Path | None,
     device: str,
 ) -> tuple[Predictions, str]:
     """Return what the network says of the split, and by which rule series follow from slices."""
+    from train.context.joining import rule_of
     from train.data.cache import open_cache
     from train.learn.precision import choose_device
     from train.learn.run_folder import open_run
@@ -133,7 +138,7 @@ def _to_choose_on(
         return predict_bundle(whole, slices, on), whole.manifest.calibration.series_rule
     first, second = open_run(run), None if subtypes is None else open_run(subtypes)
     slices = _part(opened, first.spec.context_slices, split, key, first.split)
-    known = _rule(rule)
+    known = _rule(rule or rule_of(first.folder))
     return predict_run(first, slices, subtypes=second, rule=known, device=on), known
 
 

@@ -37,6 +37,7 @@ from train.context.blending import Blend
 from train.context.features import state_digest
 from train.context.fitting import Fitted
 from train.context.recipe import ContextRecipe, read_context_recipe
+from train.context.weak import series_rule
 from train.errors import TrainingError
 from train.learn.run_folder import WEIGHTS, OpenedRun
 
@@ -80,6 +81,14 @@ class OpenedContext:
 def has_context(run: Path) -> bool:
     """Say whether a run has a finished sequence stage."""
     return (run / FOLDER / "result.json").is_file()
+
+
+def rule_of(run: Path) -> str:
+    """Return by which rule of `ichnode.nets.calibration` the slices of a run speak for a series."""
+    if not has_context(run):
+        return series_rule(run)
+    result = json.loads((run / FOLDER / "result.json").read_text(encoding="utf-8"))
+    return str(result["series_rule"])
 
 
 def open_context(run: OpenedRun) -> OpenedContext:
