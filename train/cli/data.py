@@ -80,6 +80,8 @@ def add(
     print(f"{opened.name}: {len(opened.jobs())} series or studies; licence: {terms.name}.")
     if terms.non_commercial:
         print("These terms are non-commercial; what is trained on it is marked so.")
+    for remark in getattr(opened, "remarks", ()):
+        print(remark)
     if not dry_run:
         spec = PreprocessSpec(size_px=size, windows_hu=((0.0, 80.0),))
         _print_datasets(build_cache(cache, opened, spec, workers=workers, retry=retry))
@@ -236,6 +238,13 @@ def _print_datasets(cache: Any) -> None:
             _share(rows["any"]),
         )
     Console().print(shown)
+    series = cache.slices.drop_duplicates("series_number")
+    for column, what in (
+        ("repaired", "wrapped Hounsfield units that were put right"),
+        ("hu_suspect", "tags of wrapped Hounsfield units that the pixels do not prove"),
+    ):
+        if count := int(series[column].sum()):
+            print(f"{count} series with {what}.")
     if len(cache.quarantine):
         print(f"{len(cache.quarantine)} left out; `python -m train data quarantine` says why.")
 
