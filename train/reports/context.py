@@ -35,11 +35,11 @@ _AS: dict[Meaning, Status] = {
     "history": "not a finding",
     "uncertain": "uncertain",
 }
-_HEADING = re.compile(r"\s*:(?!\s*(?:yes|present|positive|seen|small|large|trace|acute)\b)")
+_HEADING = re.compile(r"\s*:")
 _KNOWN = re.compile(r"\b(?:the|this|that|known|these)(?: \w+){0,4} $")
 _OR = re.compile(r"\b(?:or|nor)\b")
 _LIST = re.compile(r"(?:acute|intracranial|any|evidence of|signs of| )*$")
-_ARE_NOT = re.compile(r"\s?(?:are|were) not\b")
+_ARE_NOT = re.compile(r"\s?(?:(?:are|were) not\b|have (?:all |both )?been)")
 _ACUITY_WORDS = 7  # of those that lead up to the blood
 _WORDS_AFTER = 12
 
@@ -120,9 +120,19 @@ def say(
     for meaning in _STRONGEST:
         if meaning in reached and not (meaning == "history" and still):
             return Said(_AS[meaning], acuity, f"{meaning}: {reached[meaning]}", still, known)
-    if not reached and _HEADING.match(text, mention.stop):
+    if not reached and _is_heading(text, mention, others, held):
         return Said("not a finding", acuity, "a heading")
     return _stated(mention, acuity, still=still, known=known)
+
+
+def _is_heading(
+    text: str, mention: Mention, others: Sequence[Mention], held: Sequence[Cue]
+) -> bool:
+    """Tell whether blood is only named before a colon, and what follows says of it or denies."""
+    if not (colon := _HEADING.match(text, mention.stop)):
+        return False
+    denied = any(cue.meaning == "absent" and cue.start >= colon.end() for cue in held)
+    return denied or any(other.start >= colon.end() for other in others)
 
 
 def _stated(mention: Mention, acuity: Acuity, *, still: bool, known: bool) -> Said:
@@ -155,14 +165,17 @@ def _reaches_back(
 ) -> bool:
     """Tell whether a cue reaches back.
 
-    Over commas only where each part speaks of blood too, or where a list begins with the blood and
-    several things are denied ("Haemorrhage, infarct and mass are not seen").
+    Over commas only in a list of which each part speaks of blood, or where a list begins with the
+    blood and several things are denied ("Haemorrhage, infarct and mass are not seen").
     """
     commas = [mention.stop + place for place, sign in enumerate(gap) if sign == ","]
     if _LIST.match(text[: mention.start]) and _ARE_NOT.match(text, cue.start):
         return True
     edges = [*commas, cue.start]
-    return all(any(low <= one.start < high for one in others) for low, high in pairwise(edges))
+    bare = not commas or not text[mention.stop : commas[0]].strip()
+    return bare and all(
+        any(low <= one.start < high for one in others) for low, high in pairwise(edges)
+    )
 
 
 def _begins_anew(text: str, cue: Cue, mention: Mention, reach: Reach) -> bool:

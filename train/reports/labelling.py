@@ -255,7 +255,10 @@ def _any(kinds: Mapping[Label, LabelAnswer], held: Sequence[Evidence]) -> LabelA
     """Return what the report says of bleeding as such: present where a kind is."""
     present = [one for one in kinds.values() if one.answer == "present"]
     if present:
-        acuity = min((one.acuity for one in present), key=_FRESHEST.index)
+        ages = [one.acuity for one in present]
+        general = [one.said for one in held if one.kind == ANY and one.said.status == "present"]
+        stated = [said.acuity for said in general if said.acuity != "unstated"]
+        acuity = min((*ages, *stated), key=_FRESHEST.index)
         return replace(present[0], acuity=acuity, rule="a kind is present")
     general = _general(held)
     if general and general.answer in ("present", "uncertain"):

@@ -21,9 +21,11 @@ _REACH_WORDS = 14  # from a link ("in") to the place of the blood
 _EXTENT_WORDS = 8  # likewise from "extends into"
 _LAST_OF_LIST = re.compile(r".*(?:,|\b(?:or|and|nor|no|with)\b)", re.DOTALL)
 _SUBJECT = re.compile(
-    r"(\w+(?: \w+){0,4}?)(?: (?:is|are|appears?|contains?|shows?)\b| ?:)(?: \w+){0,6} $"
+    r"(\w+(?: \w+){0,4}?)(?: (?:is|are|appears?|contains?|shows?|fills?)\b| ?:)(?: \w+){0,6} $"
 )
 _ANAPHORIC = re.compile(r"\b(?:residual|recurrent|remaining)(?: (?:or|and|nor) \w+)*(?: \w+)? $")
+_STATED_AFTER = re.compile(r"^ (?:of|with|containing)(?: \w+){0,3} blood|fresh|acute blood")
+_ONE = re.compile(r"\b(?:left|right|other|latter|former|smaller|larger) one\b")
 _STATED = re.compile(r"acute|chronic|hyper ?dens|hyper ?atten|isodens|blood|hemorrhag|mixed den")
 
 
@@ -87,6 +89,8 @@ def mentions(text: str, words: Words) -> list[Mention]:
     for noun in words.beside.finditer(text):
         if free(*noun.span()):
             found += _beside(text, noun, words, taken)
+    if found:
+        found += [Mention(ANY, *m.span(), m.end(), anaphoric=True) for m in _ONE.finditer(text)]
     found += _alone(text, words, taken, with_blood=bool(words.blood.search(text)))
     return sorted(set(found), key=lambda one: (one.start, one.kind))
 
@@ -111,12 +115,12 @@ def _of_noun(text: str, noun: re.Match[str], words: Words, taken: list[bool]) ->
     if owners:
         _take(taken, noun.span())
         if {kind for kind, *_ in owners} >= {PARENCHYMAL, EXTRAAXIAL}:
-            yield Mention(ANY, first, noun.end(), noun.end())
+            yield Mention(ANY, min(start for _, start, _ in owners), noun.end(), noun.end())
         return
     explicit = "intracranial" in text[first : noun.start()]
-    places = set() if explicit else set(_places(text, first, noun, words))
+    places = set(_places(text, first, noun, words, subject=not explicit))
     anaphoric = bool(_ANAPHORIC.search(text[: noun.start()]))
-    if not places:
+    if explicit or not places:
         yield Mention(ANY, *noun.span(), noun.end(), anaphoric=anaphoric)
     regional = not words.whole.search(text)
     for kind in places:
@@ -141,7 +145,9 @@ def _compartments(text: str, start: int, end: int, words: Words) -> Iterator[tup
                 yield kind, *match.span()
 
 
-def _places(text: str, first: int, noun: re.Match[str], words: Words) -> Iterable[str]:
+def _places(
+    text: str, first: int, noun: re.Match[str], words: Words, *, subject: bool
+) -> Iterable[str]:
     """Return the kinds that blood is of by where it lies.
 
     Named before it ("thalamic haemorrhage"), after it ("haemorrhage in the thalamus"), or as the
@@ -155,8 +161,9 @@ def _places(text: str, first: int, noun: re.Match[str], words: Words) -> Iterabl
     dense = words.dense.search(text[: noun.start()])
     if dense and words.link.search(place := text[dense.end() : noun.start()]):
         return _places_in(words.reach_ends.split(place)[0], words)
-    subject = _SUBJECT.match(text[: noun.start()])
-    return _places_in(subject[1], words) if subject else set()
+    clause = text[: noun.start()].rpartition(";")[2].lstrip()
+    said_of = _SUBJECT.match(clause) if subject else None
+    return _places_in(said_of[1], words) if said_of else set()
 
 
 def _place_after(rest: str, link: re.Pattern[str], words: Words) -> str:
@@ -183,7 +190,8 @@ def _beside(text: str, noun: re.Match[str], words: Words, taken: list[bool]) -> 
         if any(taken[start:end]):
             continue
         _take(taken, (start, end))
-        doubtful = collection and not _STATED.search(text[: noun.start()])
+        stated = _STATED.search(text[: noun.start()]) or _STATED_AFTER.search(text[noun.end() :])
+        doubtful = collection and not stated
         yield Mention(kind, start, end, noun.end(), doubtful)
     if collection and _ANAPHORIC.search(text[: noun.start()]):
         yield Mention(ANY, *noun.span(), noun.end(), anaphoric=True)

@@ -167,7 +167,7 @@ def _words(given: Mapping[str, Any]) -> Words:
         places={name: _phrase([text]) for name, text in where.items()},
         over=over,
         whole=_phrase([places["whole"]]),
-        link=re.compile(rf"^[ ,(]*(?:{links}[ ,]+)*(?:{places['link']})\b"),
+        link=re.compile(rf"^[ ,(:]*(?:{links}[ ,]+)*(?:{places['link']})\b"),
         link_over=re.compile(rf"^[ ,(]*(?:{links}[ ,]+)*(?:{places['link_over']})\b"),
         reach_ends=_phrase([places["reach_ends"]]),
         dense=_phrase([places["dense"]]),
