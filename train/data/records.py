@@ -180,3 +180,22 @@ def unknown_labels(slices: int) -> npt.NDArray[np.float32]:
 def facts_as_row(facts: Facts) -> dict[str, Any]:
     """Return the facts as columns of a table."""
     return {name: getattr(facts, name) for name in Facts.__slots__}
+
+
+def contradictory(labels: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Say where labels cannot be true: "any" is there exactly when one of the kinds is.
+
+    Parameters
+    ----------
+    labels : ndarray, float32, (..., label)
+        1, 0 or NaN; what is not known contradicts nothing.
+
+    Returns
+    -------
+    ndarray, bool, (...)
+    """
+    stated, kinds = labels[..., 0], labels[..., 1:]
+    there = (kinds == 1).any(axis=-1) & (stated == 0)
+    nowhere = (kinds == 0).all(axis=-1) & (stated == 1)
+    found: npt.NDArray[np.bool_] = np.asarray(there | nowhere)
+    return found

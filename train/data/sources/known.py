@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from train.data.records import Source
 
 SOURCES = {
+    "bhsd": "train.data.sources.bhsd",
+    "cq500": "train.data.sources.cq500",
+    "ct-ich": "train.data.sources.ct_ich",
     "dicom-folder": "train.data.sources.dicom_folder",
+    "kitamura": "train.data.sources.kitamura",
+    "rsna": "train.data.sources.rsna",
     "simulated": "train.data.sources.simulated",
     "site": "train.data.sources.site",
 }
