@@ -3,6 +3,9 @@
 What scanners and patients differ in: side, pose, size, sharpness, noise, calibration. Slices of one
 sample are disturbed alike, except for their noise; voxel truth moves along. Everything runs on the
 device of the batch and is drawn from one generator there, so that a seed and a step decide it.
+
+Batches are shuffled, so where only some samples are disturbed in a costly way, the first ones of
+the batch are as good as any, and no GPU has to wait for the count of those that chance chose.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from train.learn.drawing import chosen, per_sample, spread, uniform
+from train.learn.drawing import per_sample, spread, uniform
 from train.learn.scanner_effects import glow, harden, resharpen, thicken, unrest
 
 AIR_HU = -1024.0
@@ -205,15 +208,16 @@ def recalibrate(hu: Tensor, chance: Generator, how: Augmentation) -> Tensor:
     count = len(hu)
     if how.gain or how.offset_hu:
         drawn = torch.randn((2, count), generator=chance, device=hu.device).clamp_(-2, 2)
-        hu = hu * per_sample(1 + how.gain * drawn[0]) + per_sample(how.offset_hu * drawn[1])
+        gain, offset_hu = 1 + how.gain * drawn[0], how.offset_hu * drawn[1]
+        hu = torch.addcmul(per_sample(offset_hu), hu, per_sample(gain))
     if how.scanner:
         hu = hu + unrest(hu, chance)
     if not how.noise_hu:
         return hu
-    fine = torch.randn(hu.shape, generator=chance, device=hu.device)
-    grain = functional.avg_pool2d(fine, 3, stride=1, padding=1) * 2
-    noise = torch.where(chosen(count, 0.5, chance), fine, grain)
-    return hu + noise * spread(count, how.noise_hu, chance)
+    noise = torch.randn(hu.shape, generator=chance, device=hu.device)
+    half = count // 2
+    noise[:half] = functional.avg_pool2d(noise[:half], 3, stride=1, padding=1).mul_(2)
+    return hu.addcmul(noise, spread(count, how.noise_hu, chance))
 
 
 def cut_out(hu: Tensor, chance: Generator, holes: int) -> Tensor:

@@ -62,10 +62,12 @@ def glow(hu: Tensor, chance: Generator) -> Tensor:
 
 
 def resharpen(hu: Tensor, chance: Generator, share: float) -> Tensor:
-    """Make some samples softer or sharper, as reconstruction kernels and slice profiles differ."""
-    smooth = functional.avg_pool2d(hu, 3, stride=1, padding=1, count_include_pad=False)
-    amount = per_sample(uniform((len(hu),), -1.0, 0.9, chance))
-    return hu + (smooth - hu) * (amount * chosen(len(hu), share, chance))
+    """Make the first part of a batch softer or sharper, as kernels and slice profiles differ."""
+    count = round(share * len(hu))
+    some = hu[:count]
+    smooth = functional.avg_pool2d(some, 3, stride=1, padding=1, count_include_pad=False)
+    amount = per_sample(uniform((count,), -1.0, 0.9, chance))
+    return torch.cat([some.addcmul(smooth.sub_(some), amount), hu[count:]])
 
 
 def unrest(hu: Tensor, chance: Generator) -> Tensor:
