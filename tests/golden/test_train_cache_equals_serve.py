@@ -59,3 +59,16 @@ def test_the_input_from_the_cache_is_that_of_serving(
         torch.from_numpy(volume.hu), volume.spacing_mm, volume.positions_mm.tolist(), SPEC
     )
     assert torch.equal(learnt, served)
+
+
+@pytest.mark.real
+def test_a_real_tilted_scan_is_read_as_on_the_node(real_data: Path) -> None:
+    """Slices of two thicknesses, sheared positions, padding without a scan: the same volume."""
+    files = sorted((real_data / "head_ct_ge").glob("*.dcm"))
+    volume = read_series([(read_header(path), path) for path in files], complete=True)
+    reading = read_files(files)
+    found = stack(reading.slices)
+    assert reading.left_out == ()
+    assert np.array_equal(found.hu, volume.hu)
+    assert found.spacing_mm == volume.spacing_mm
+    assert not any(one.facts.repaired or one.facts.hu_suspect for one in reading.slices)

@@ -14,6 +14,7 @@ from ichnode.phantom import write_study
 from ichnode.phantom.studies import DEMONSTRATION_SEEDS, StudyFiles
 from tests.training_data import SPEC
 from train.data.cache import build_cache
+from train.data.folders import ought_to_be_dicom
 from train.data.reading import pseudonym
 from train.data.sources.dicom_folder import DicomFolder
 from train.data.sources.known import open_known
@@ -175,6 +176,24 @@ def test_damaged_files_are_quarantined(studies, tmp_path: Path) -> None:
     assert cache.quarantine[["slice", "reason", "detail"]].values.tolist() == [
         ["", "undecodable", "broken.dcm"]
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "missed"),
+    [
+        ("a.dcm", True),
+        ("A.IMA", True),
+        ("IM000012", True),
+        ("1.2.840.10008.5", True),
+        ("LICENSE", False),
+        ("DICOMDIR", False),
+        ("notes.txt", False),
+        ("scan2.pdf", False),
+    ],
+)
+def test_files_that_ought_to_be_images_are_missed(name: str, missed: bool) -> None:
+    """By ending, by number, by UID; what else lies beside scans is passed over."""
+    assert ought_to_be_dicom(Path("folder") / name) is missed
 
 
 @pytest.mark.parametrize(

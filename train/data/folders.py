@@ -15,7 +15,7 @@ from train.data.pool import each
 from train.errors import TrainingError, Unusable
 
 _HEAD_BYTES = 1 << 16  # the header of an image is a few kilobytes
-_NAMES = frozenset((".dcm", ".dicom", ".ima", ""))
+_ENDINGS = frozenset((".dcm", ".dicom", ".ima"))
 _ROWS, _FRAMES = 0x00280010, 0x00280008
 
 _T = TypeVar("_T")
@@ -39,8 +39,13 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def ought_to_be_dicom(path: Path) -> bool:
-    """Say by its name whether a file is to be missed where it cannot be read."""
-    return path.suffix.lower() in _NAMES and path.name != "DICOMDIR"
+    """Say by its name whether a file is to be missed where it cannot be read.
+
+    Files on discs are numbered and have no ending (``IM000012``), or a UID for a name.
+    """
+    ending = path.suffix.lower()
+    numbered = any(character.isdigit() for character in path.name)
+    return ending in _ENDINGS or (numbered and (not ending or ending[1:].isdigit()))
 
 
 def read_head(path: Path) -> Header:
