@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 CacheOption = Annotated[Path, typer.Option("--cache", help="Folder of the cache.")]
 KeyOption = Annotated[
     Path | None,
-    typer.Option("--key", help="File with the key that parts the patients, where it was moved."),
+    typer.Option(
+        "--key",
+        help="File with the key that parts the patients; by default that of the run, or split.key "
+        "beside the cache.",
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 SeedOption = Annotated[int, typer.Option(help="For what is drawn by chance.")]
@@ -153,7 +157,7 @@ def _rule(rule: str) -> Any:
 def _part(
     cache: Cache, context_slices: int, split: str, key: Path | None, parted: SplitKey | None
 ) -> Slices:
-    """Return the slices of a split, by the key of a run or by the one that is given."""
+    """Return the slices of a split, by the key of a run, that given, or that beside the cache."""
     from train.data.splits import SHARES, open_key
     from train.errors import TrainingError
     from train.measuring import WHOLE, part_of
@@ -164,7 +168,8 @@ def _part(
         return part_of(cache, context_slices, split, parted.key(key), parted.shares)
     if key is not None and not key.is_file():
         raise TrainingError(f"There is no key in {key}.")
-    return part_of(cache, context_slices, split, open_key(key) if key else None, SHARES)
+    file = key or cache.folder.parent / "split.key"
+    return part_of(cache, context_slices, split, open_key(file) if file.is_file() else None, SHARES)
 
 
 def _print_choice(chosen: Chosen) -> None:
