@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ichnode.imaging.volume import CtVolume
-from ichnode.infer.device import eager
-from ichnode.infer.predictor import Predictor
-from ichnode.nets.bundle import Bundle
 from ichnode.nets.manifest import PreprocessSpec
-from ichnode.nets.preprocess import channels, neighbours, preprocess
-from ichnode.nets.registry import Registry
+from ichnode.nets.preprocess import preprocess
 from ichnode.nets.selftest import self_test_input
 from ichnode.phantom import SimulatedHead, simulate_head
-from train.fit import as_channels, predict
-from train.recipe import Recipe
-from train.simulated import as_slices, make_head, open_heads
+from train.data.cache import build_cache
+from train.data.records import Licence, SourceSeries, unknown_labels
+from train.data.views import Slices, all_slices
+from train.learn.predicting import images_of
+from train.learn.recipe import Recipe
 
 SEED, SIZE_PX = 4, 128
+SPEC = Recipe(size_px=96).preprocess()
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +28,38 @@ def head() -> SimulatedHead:
     return simulate_head(SEED, size_px=SIZE_PX)
 
 
+class OneHead:
+    """A source of the one head."""
+
+    name = "simulated"
+    licence = Licence("Apache-2.0", non_commercial=False)
+
+    def jobs(self) -> list[str]:
+        return [str(SEED)]
+
+    def read(self, job: str) -> SourceSeries:
+        found = simulate_head(int(job), size_px=SIZE_PX)
+        volume = volume_of(found)
+        return SourceSeries(
+            dataset=self.name,
+            patient="p",
+            study="s",
+            series="e",
+            hu=volume.hu,
+            spacing_mm=volume.spacing_mm,
+            positions_mm=volume.positions_mm,
+            slice_keys=volume.slice_uids,
+            slice_labels=found.labels.astype(np.float32),
+            series_labels=unknown_labels(1)[0],
+            kinds=found.mask,
+            label_source="simulation",
+        )
+
+
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("heads")
-    make_head(folder, SEED, Recipe().preprocess(), SIZE_PX)
-    return folder
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Slices:
+    cache = build_cache(tmp_path_factory.mktemp("cache"), OneHead(), SPEC, workers=1)
+    return all_slices(cache, SPEC.context_slices)
 
 
 def volume_of(head: SimulatedHead) -> CtVolume:
@@ -55,34 +80,28 @@ def served(head: SimulatedHead, spec: PreprocessSpec) -> torch.Tensor:
     )
 
 
-def test_training_and_serving_feed_the_same_numbers(head: SimulatedHead, kept: Path) -> None:
-    """The kept training head gives exactly the network input of the served volume."""
-    spec = Recipe().preprocess()
-    (opened,) = open_heads(kept, [SEED])
-    trained = channels(
-        torch.from_numpy(np.array(opened.hu)), neighbours(opened.positions_mm, spec), spec
-    )
-    assert torch.equal(trained, served(head, spec))
+def test_training_and_serving_feed_the_same_numbers(head: SimulatedHead, kept: Slices) -> None:
+    """The cached head gives exactly the network input of the served volume."""
+    trained = images_of(kept.stacks(np.arange(len(kept))), SPEC)
+    assert torch.equal(trained, served(head, SPEC))
 
 
-def test_the_training_loop_windows_as_serving_does(head: SimulatedHead, kept: Path) -> None:
-    """A batch that nothing disturbed is the served input too."""
-    spec = Recipe().preprocess()
-    slices = as_slices(open_heads(kept, [SEED]), spec)
-    chosen = np.array([0, 7, len(slices) - 1])
-    batch = as_channels(slices.stacks(chosen).float(), spec)
-    assert torch.equal(batch, served(head, spec)[chosen])
+def test_a_batch_of_chosen_slices_is_the_served_input_too(
+    head: SimulatedHead, kept: Slices
+) -> None:
+    """Drawn in any order, neighbours and all."""
+    chosen = np.array([len(kept) - 1, 0, 7])
+    assert torch.equal(images_of(kept.stacks(chosen), SPEC), served(head, SPEC)[chosen])
 
 
 def test_the_number_of_threads_changes_nothing(head: SimulatedHead) -> None:
     """One thread or two: the same bits."""
-    spec = Recipe().preprocess()
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one = served(head, spec)
+        one = served(head, SPEC)
         torch.set_num_threads(2)
-        assert torch.equal(one, served(head, spec))
+        assert torch.equal(one, served(head, SPEC))
     finally:
         torch.set_num_threads(before)
 
@@ -95,16 +114,3 @@ def test_the_input_of_the_self_test_is_what_it_always_was() -> None:
     assert hashlib.sha256(images.tobytes()).hexdigest() == (
         "224e7c5d96816931e02a58e123eebc7687119c159a5dcaedbdd726e316b77564"
     )
-
-
-def test_training_and_serving_give_the_same_logits(head: SimulatedHead, kept: Path) -> None:
-    """The shipped model scores the kept training head as it scores the volume."""
-    bundle = Bundle.load(Registry(Path("nowhere")).champion())
-    spec = bundle.manifest.preprocess
-    assert spec == Recipe().preprocess()
-    (logits,) = predict(bundle.networks["joint"], open_heads(kept, [SEED]), spec)
-    predictor = Predictor(bundle, [lambda n: eager(n, torch.device("cpu"), torch.float32)])
-    prediction = predictor.predict(volume_of(head))
-    calibration = bundle.manifest.calibration
-    scaled = logits[:, 0] / calibration.slice_temperature[0] + calibration.slice_bias[0]
-    assert np.allclose(prediction.slices[:, 0], 1 / (1 + np.exp(-scaled)), atol=1e-4)

@@ -1,4 +1,4 @@
-"""The new commands while the old ones still stand."""
+"""``python -m train.cli`` is ``python -m train``."""
 
 from train.cli.app import main
 

@@ -29,13 +29,18 @@ app = typer.Typer(
 )
 
 
+def register_all() -> None:
+    """Add the commands of every module here that has some."""
+    for found in pkgutil.iter_modules(train.cli.__path__):
+        if hasattr(module := importlib.import_module(f"train.cli.{found.name}"), "register"):
+            module.register(app)
+
+
 def main() -> None:
     """Run a command; an error that we know becomes one sentence and an exit code."""
     configure_logging(level="info")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    for found in pkgutil.iter_modules(train.cli.__path__):
-        if hasattr(module := importlib.import_module(f"train.cli.{found.name}"), "register"):
-            module.register(app)
+    register_all()
     try:
         app()
     except TrainingError as error:
