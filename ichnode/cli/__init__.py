@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ichnode import __version__
-from ichnode.cli import administering, labelling, looking, models, running, sending
+from ichnode.cli import administering, labelling, looking, models, running, sending, training
 from ichnode.cli.configuring import choose
 from ichnode.domain.errors import ConfigurationError, Fatal, IchnodeError, Transient
 
@@ -73,6 +73,7 @@ sending.register(app)
 administering.register(app)
 models.register(app)
 labelling.register(app)
+training.register(app)
 
 
 def main() -> None:

@@ -34,8 +34,10 @@ def run(
 
     said = chosen(context)
     settings = said.settings()
-    code = run_node(settings, said.arguments()) if role is None else run_role(role, settings)
-    raise typer.Exit(code)
+    arguments = said.arguments()
+    if role is None:
+        raise typer.Exit(run_node(settings, arguments))
+    raise typer.Exit(run_role(role, settings, arguments))
 
 
 def demo(

@@ -113,7 +113,8 @@ class Exporter:
             if case.arrived_at >= window.since:
                 lines.append(json.dumps(self._line(case, series), sort_keys=True))
                 self._count(case, series)
-            progress(number, total)
+            progress(min(number, total), total)
+        progress(total, total)
         write_durable(self._folder / LIST, "".join(f"{line}\n" for line in lines).encode())
         self._write_about(window, champion_uid)
         self._forget(keep)

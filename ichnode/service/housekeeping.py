@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ class Housekeeping:
         From one run of a job to the next.
     batch : int
         Instances that go in one transaction; the guard looks again after each.
+    others : sequence of (timedelta, callable)
+        Further jobs and how often they run; each is named by its function.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class Housekeeping:
         sweep_every: timedelta = SWEEP_EVERY,
         guard_every: timedelta = GUARD_EVERY,
         batch: int = BATCH,
+        others: Sequence[tuple[timedelta, Callable[[], object]]] = (),
     ) -> None:
+        self._others = others
         self._worklist, self._spool, self._settings = worklist, spool, settings
         self._reserve_bytes, self._measure = reserve_bytes, measure
         self._sweep_every, self._guard_every, self._batch = sweep_every, guard_every, batch
@@ -89,13 +93,15 @@ class Housekeeping:
         self._scheduler = BackgroundScheduler(timezone=UTC)
 
     def start(self) -> None:
-        """Start the schedule, with both jobs right away."""
+        """Start the schedule, with every job right away."""
         self._scheduler.add_listener(
             self._note,
             EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES,
         )
         self._every(self._sweep_every, self.sweep)
         self._every(self._guard_every, self.guard)
+        for interval, job in self._others:
+            self._every(interval, job)
         self._scheduler.start()
 
     def stop(self) -> None:

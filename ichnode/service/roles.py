@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 HEARTBEAT_S = 10.0
 HANG_S = 600.0  # a loop that is silent for so long hangs: the watchdog is no longer fed
+RETRAIN_LOOK_S = 60.0  # how often housekeeping looks whether a retraining is due
 LOOK_S = 1.0  # how often the receiver is asked whether all of it runs
 
 
@@ -55,21 +56,27 @@ def run_node(settings: Settings, arguments: Sequence[str]) -> int:
     return Supervisor(arguments, stopping=Stopping().listen()).run()
 
 
-def run_role(role: str, settings: Settings) -> int:
+def run_role(role: str, settings: Settings, arguments: Sequence[str] = ()) -> int:
     """Run one role until it is asked to stop, or its supervisor is gone; return the exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        The global options by which a process that this role starts finds the same settings.
 
     Raises
     ------
     ConfigurationError
         When there is no such role.
     """
-    if role not in _RUN:
+    runners = _RUN | {"housekeep": partial(_run_housekeep, arguments=arguments)}
+    if role not in runners:
         raise ConfigurationError(f"There is no role {role!r}. The roles are {', '.join(ROLES)}.")
     _configure(settings, role)
     stopping = Stopping().listen()
     orphans.die_with_supervisor()
     make_folder(settings.node.spool)
-    _RUN[role](settings, stopping)
+    runners[role](settings, stopping)
     log.info("role.stopped", role=role)
     return 0
 
@@ -291,12 +298,18 @@ def _run_web(settings: Settings, stopping: Stopping) -> None:
         server.stop()
 
 
-def _run_housekeep(settings: Settings, stopping: Stopping) -> None:
+def _run_housekeep(settings: Settings, stopping: Stopping, arguments: Sequence[str]) -> None:
     from ichnode.service.housekeeping import Housekeeping
+    from ichnode.service.retrain_schedule import RetrainSchedule
 
     with closing(open_worklist(settings)) as worklist:
+        schedule = RetrainSchedule(settings, worklist, arguments)
         keeper = Housekeeping(
-            worklist, settings.node.spool, settings.housekeep, settings.receive.reserve_bytes
+            worklist,
+            settings.node.spool,
+            settings.housekeep,
+            settings.receive.reserve_bytes,
+            others=[(timedelta(seconds=RETRAIN_LOOK_S), schedule.retrain)],
         )
         keeper.start()
         Presence("housekeep", settings, worklist, stopping, failing=keeper.failing).begin()
@@ -310,5 +323,4 @@ _RUN: dict[str, Callable[[Settings, Stopping], None]] = {
     "infer": _run_infer,
     "deliver": _run_deliver,
     "web": _run_web,
-    "housekeep": _run_housekeep,
 }
