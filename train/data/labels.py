@@ -26,7 +26,7 @@ Level: TypeAlias = Literal[
     "sop_uid", "file", "series_uid", "study_uid", "accession_number", "patient_id"
 ]
 LEVELS: tuple[Level, ...] = get_args(Level)
-_SOURCE_COLUMN = "label_source"
+_SOURCE_COLUMNS = ("label_source", "source")
 _PRESENT = frozenset(("1", "1.0", "yes", "y", "true", "present", "positive"))
 _ABSENT = frozenset(("0", "0.0", "no", "n", "false", "absent", "negative"))
 _BLANK = frozenset(("", "nan", "na", "n/a", "unknown", "?"))
@@ -73,8 +73,8 @@ def read_labels(path: Path) -> LabelTable:
 
     It has one column that identifies (``sop_uid``, ``file``, ``series_uid``, ``study_uid``,
     ``accession_number`` or ``patient_id``) and any of the six labels, as 1, yes or present, 0, no
-    or absent, and blank where not known; ``label_source`` may say who labelled. Commas, semicolons
-    or tabulators part the columns.
+    or absent, and blank where not known; ``label_source`` or ``source`` may say who labelled.
+    Commas, semicolons or tabulators part the columns.
 
     Raises
     ------
@@ -96,11 +96,11 @@ def read_labels(path: Path) -> LabelTable:
 
 def _level(path: Path, header: list[str]) -> Level:
     """Check the columns and return the one that identifies."""
-    known = {*LEVELS, *LABELS, _SOURCE_COLUMN}
+    known = {*LEVELS, *LABELS, *_SOURCE_COLUMNS}
     if unknown := [name for name in header if name not in known]:
         raise TrainingError(
             f"{path.name} has the column {unknown[0] or '(without a name)'}, which is none of "
-            f"{', '.join((*LEVELS, *LABELS, _SOURCE_COLUMN))}."
+            f"{', '.join((*LEVELS, *LABELS, _SOURCE_COLUMNS[0]))}."
         )
     if twice := [name for name in header if header.count(name) > 1]:
         raise TrainingError(f"{path.name} has the column {twice[0]} more than once.")
@@ -134,7 +134,8 @@ def _table(
         stated = _row_labels(path, line, held)
         if identifier not in labels:
             labels[identifier], rows[identifier] = stated, line
-            sources[identifier] = held.get(_SOURCE_COLUMN) or "readers"
+            said_by = (held.get(name) for name in _SOURCE_COLUMNS)
+            sources[identifier] = next(filter(None, said_by), "readers")
         elif np.array_equal(labels[identifier], stated, equal_nan=True):
             repeated += 1
         else:

@@ -61,7 +61,9 @@ class Said:
     Attributes
     ----------
     rule : str
-        Meaning and words of the cue that decided, "stated" where none did.
+        Meaning of the cue that decided, "stated" where none did.
+    words : str
+        The words of that cue, as they stand in the report.
     still : bool
         Said to be as before, more or less: it was known.
     known : bool
@@ -71,6 +73,7 @@ class Said:
     status: Status
     acuity: Acuity
     rule: str
+    words: str = ""
     still: bool = False
     known: bool = False
 
@@ -119,7 +122,7 @@ def say(
         return Said("not a finding", acuity, "a request")
     for meaning in _STRONGEST:
         if meaning in reached and not (meaning == "history" and still):
-            return Said(_AS[meaning], acuity, f"{meaning}: {reached[meaning]}", still, known)
+            return Said(_AS[meaning], acuity, meaning, reached[meaning], still, known)
     if not reached and _is_heading(text, mention, others, held):
         return Said("not a finding", acuity, "a heading")
     return _stated(mention, acuity, still=still, known=known)
@@ -137,8 +140,8 @@ def _is_heading(
 
 def _stated(mention: Mention, acuity: Acuity, *, still: bool, known: bool) -> Said:
     if mention.doubtful:
-        return Said("uncertain", acuity, "not said to be blood", still, known)
-    return Said("present", acuity, "stated", still, known)
+        return Said("uncertain", acuity, "not said to be blood", "", still, known)
+    return Said("present", acuity, "stated", "", still, known)
 
 
 def _reaches(

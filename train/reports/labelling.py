@@ -59,7 +59,7 @@ class LabelAnswer:
     acuity : str
         Of blood that is present or perhaps; else "unstated".
     rule : str
-        What decided. It may hold words of the report.
+        What decided, in words of ours.
     evidence : Evidence or None
         The sentence that decided; None where no sentence speaks of it.
     overruled : str
@@ -256,8 +256,8 @@ def _any(kinds: Mapping[Label, LabelAnswer], held: Sequence[Evidence]) -> LabelA
     present = [one for one in kinds.values() if one.answer == "present"]
     if present:
         ages = [one.acuity for one in present]
-        general = [one.said for one in held if one.kind == ANY and one.said.status == "present"]
-        stated = [said.acuity for said in general if said.acuity != "unstated"]
+        others = [one.said for one in held if one.kind == ANY and one.said.status == "present"]
+        stated = [said.acuity for said in others if said.acuity != "unstated"]
         acuity = min((*ages, *stated), key=_FRESHEST.index)
         return replace(present[0], acuity=acuity, rule="a kind is present")
     general = _general(held)
