@@ -65,6 +65,7 @@ class ToySource:
     unusable: frozenset[str] = frozenset()
     deadly: frozenset[str] = frozenset()
     odd: frozenset[str] = frozenset()
+    stuck: frozenset[str] = frozenset()
     unlabelled: frozenset[str] = frozenset()
     masked: frozenset[str] = frozenset()
     labels_digest: str = ""
@@ -83,6 +84,8 @@ class ToySource:
         """Make one."""
         if job in self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
+        if job in self.stuck:
+            signal.pause()
         if job in self.odd:
             raise ZeroDivisionError("SECRET")
         if job in self.unusable:
