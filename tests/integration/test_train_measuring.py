@@ -27,6 +27,7 @@ from train.data.cache import Cache, build_cache
 from train.data.splits import open_key, split_slices
 from train.data.views import all_slices
 from train.errors import TrainingError
+from train.judge.beside import look_at
 from train.judge.chosen import Chosen, read_chosen
 from train.judge.gallery import worst_cases
 from train.learn.loop import Conditions, fit
@@ -141,6 +142,11 @@ def test_a_bundle_is_calibrated_anew_for_a_site(cache, bundle, tmp_path: Path):
     assert after.manifest.networks == before.manifest.networks
     assert "prevalence of 10.0%" in after.manifest.calibration.how
     assert "40 series of 40 patients" in after.manifest.thresholds.how
+    with pytest.raises(TrainingError, match="state the prevalence instead"):
+        run(
+            "calibrate", "--bundle", bundle, "--cache", cache.folder, "--out", out,
+            "--split", "all", "--unlabelled", cache.folder,
+        )  # fmt: skip
     with pytest.raises(TrainingError, match="--bundle together with --out"):
         run("calibrate", "--bundle", bundle, "--cache", cache.folder)
 
@@ -171,6 +177,18 @@ def test_worst_cases_are_the_worst_and_show_the_right_slice(cache, bundle):
     assert all(case.attention not in (None, case.png) for case in cases)
     plain = worst_cases(found, manifest.calibration, manifest.thresholds, slices, count=1)
     assert [case.attention for case in plain] == [None, None]
+
+
+@pytest.mark.real
+def test_a_real_scan_is_looked_at_beside(real_data: Path, tmp_path: Path):
+    """What the node would say of it, from its DICOM files; an empty folder is no series."""
+    write_model(tmp_path / "bundle", logit=-2.0)
+    whole = Bundle.load(tmp_path / "bundle")
+    seen = look_at(whole, real_data / "head_ct_ge")
+    assert (seen.name, seen.slices, seen.finding) == ("head_ct_ge", 28, "negative")
+    assert seen.median_slice_any <= seen.highest_slice_any < 0.5
+    with pytest.raises(TrainingError, match="no series that can be read"):
+        look_at(whole, tmp_path)
 
 
 def test_a_pair_is_measured_like_any_other_bundle(tmp_path: Path):

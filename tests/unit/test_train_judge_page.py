@@ -171,6 +171,17 @@ def test_one_class_alone_still_makes_a_page():
     assert "series with and without haemorrhage are needed" in text
 
 
+def test_one_patient_alone_has_no_interval():
+    """Many slices of one patient say nothing of the next; the page says so."""
+    alone = made_up(12, per_patient=12, seed=4)
+    found = evaluate(alone, AS_IT_IS, HALF, draws=50)
+    area = found["labels"]["any"]["slice"]["auroc"]
+    assert area["low"] is None
+    assert 0 < area["value"] < 1
+    assert found["labels"]["any"]["slice"]["ece"]["low"] is None
+    assert "no interval" in visible(render(found, draw_all(found, alone, AS_IT_IS, HALF), ABOUT))
+
+
 def test_the_gallery_says_what_it_shows(evaluation, pictures):
     """Worst cases with their band and truth; attention is no segmentation; a warning for images."""
     case = Case(

@@ -71,6 +71,12 @@ def calibrate(
     kept_negatives: Annotated[
         float | None, typer.Option(help="Where only this fraction of the negatives is here.")
     ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cache of the site's series, labelled or not, to estimate the prevalence from."
+        ),
+    ] = None,
     local: Annotated[
         bool | None,
         typer.Option(
@@ -97,10 +103,13 @@ def calibrate(
     if (run is None) == (bundle is None) or (bundle is None) != (out is None):
         raise TrainingError("Give --run, or --bundle together with --out.")
     found, stated = _to_choose_on(run, subtypes, bundle, cache, split, rule, key, device)
+    of_site = None
+    if unlabelled is not None:
+        of_site, _ = _to_choose_on(run, subtypes, bundle, unlabelled, "all", rule, key, device)
     chosen = choose_all(
         found,
         cast("Rule", stated),
-        site=Site(prevalence=prevalence, kept_negatives=kept_negatives),
+        site=Site(prevalence=prevalence, kept_negatives=kept_negatives, unlabelled=of_site),
         aims=Aims(target_sensitivity=target),
         local=local,
         seed=seed,

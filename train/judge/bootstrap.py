@@ -71,10 +71,11 @@ class Draws:
 
     @classmethod
     def of(cls, predictions: Predictions, draws: int = DRAWS, seed: int = 1) -> Draws:
-        """Draw the patients of some predictions."""
+        """Draw the patients of some predictions; one patient alone is not drawn at all."""
         patients, owner = np.unique(np.asarray(predictions.patients), return_inverse=True)
         slices = np.array([len(one.slice_logits) for one in predictions.series], np.int64)
-        return cls(draw_counts(len(patients), draws, seed), owner.astype(np.int64), slices)
+        times = draws if len(patients) > 1 else 0
+        return cls(draw_counts(len(patients), times, seed), owner.astype(np.int64), slices)
 
     @property
     def slice_owner(self) -> Owners:

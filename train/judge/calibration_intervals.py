@@ -37,9 +37,11 @@ def ece_interval(
     bin_of, mine = bins_of(p, bins), owner[known]
     off = np.zeros((patients, int(bin_of.max()) + 1))
     np.add.at(off, (mine, bin_of), p - positive)
+    value = float(np.abs(off.sum(axis=0)).sum() / len(p))
+    if not len(counts):
+        return Interval(value, math.nan, math.nan)
     size = counts @ np.bincount(mine, minlength=patients)
     wide = counts.astype(np.float64)
-    value = float(np.abs(off.sum(axis=0)).sum() / len(p))
     drawn = np.abs(wide @ off).sum(axis=1) / np.maximum(size, 1)
     found = percentiles(value, drawn - (float(drawn.mean()) - value))
     return Interval(value, max(found.low, 0.0), found.high)

@@ -3,6 +3,7 @@
 ::
 
     {"value": 0.93, "low": 0.88, "high": 0.97, "method": "bootstrap"}
+    {"value": 0.93, "low": null, "high": null}        one patient: nothing to draw from
     {"value": null, "why": "no positives"}
 
 Percentiles of draws say nothing where every draw is alike: a model that misses none of 20 would

@@ -83,7 +83,7 @@ def _at_prevalences(
         return [{"prevalence": p, "ppv": no_figure(why)} for p in PREVALENCES]
     found = rate_figure(counts, owner, called, positive)
     clear = rate_figure(counts, owner, ~called, negative)
-    if "exact" in (found["method"], clear["method"]):
+    if "exact" in (found.get("method"), clear.get("method")):
         return [_from_bounds(found, clear, prevalence) for prevalence in PREVALENCES]
     drawn = tuple(
         ratio_draws(counts, owner, (right & of).astype(np.float64), of.astype(np.float64))
