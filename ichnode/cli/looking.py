@@ -15,6 +15,7 @@ from ichnode.cli.configuring import settings_of
 from ichnode.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from ichnode.settings import Settings
     from ichnode.worklist.worklist import Worklist
 
 
@@ -49,7 +50,8 @@ def status(
     """
     from ichnode.service.assembly import open_worklist
 
-    facts = _status(open_worklist(settings_of(context)), limit)
+    settings = settings_of(context)
+    facts = _status(open_worklist(settings), settings, limit)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -69,12 +71,16 @@ def status(
         console.print(f"{beat['role']}@{beat['host']}: last heard {beat['age_s']:.0f} s ago")
         if failing := beat["detail"].get("failing"):
             console.print(f"[bold red]  failing: {', '.join(failing)}[/bold red]")
+        for warning in beat["detail"].get("warnings", ()):
+            console.print(f"[yellow]  {warning}[/yellow]")
+    for line in facts["models"]:
+        console.print(line)
     waiting_s = facts["oldest_undelivered_positive_s"]
     if waiting_s is not None:
         console.print(f"[bold red]A positive has waited {waiting_s:.0f} s for delivery.[/bold red]")
 
 
-def _status(worklist: Worklist, limit: int) -> dict[str, Any]:
+def _status(worklist: Worklist, settings: Settings, limit: int) -> dict[str, Any]:
     since = worklist.views.oldest_undelivered_positive()
     shown = ("study_uid", "band", "accession_number", "sentence", "arrived_at", "model")
     return {
@@ -85,10 +91,34 @@ def _status(worklist: Worklist, limit: int) -> dict[str, Any]:
         "counts": plain(worklist.views.counts()),
         "queues_s": plain(worklist.views.queue_age()),
         "processes": plain(worklist.views.heartbeats()),
+        "models": _models(worklist, settings),
         "oldest_undelivered_positive_s": (
             (datetime.now(UTC) - since).total_seconds() if since else None
         ),
     }
+
+
+def _models(worklist: Worklist, settings: Settings) -> list[str]:
+    """Say which model runs since when, and how far the shadow of a challenger is."""
+    from ichnode.domain.errors import ModelUnusable
+    from ichnode.nets.registry import Registry
+
+    registry = Registry(settings.infer.models)
+    try:
+        champion, challenger = registry.find("champion"), registry.challenger()
+    except ModelUnusable as error:
+        return [str(error)]
+    since = f" since {champion.since.at:%Y-%m-%d} by {champion.since.by}" if champion.since else ""
+    manifest = champion.manifest
+    lines = [f"champion: {manifest.name} {manifest.version} ({champion.model_uid}){since}"]
+    if challenger is not None:
+        shadow = worklist.shadow().figures(challenger.model_uid)
+        lines.append(
+            f"challenger: {challenger.model_uid}, {shadow.studies} of "
+            f"{settings.retrain.shadow_studies} studies in the shadow, "
+            f"{len(shadow.disagreements)} in another band, {shadow.failed} failures"
+        )
+    return lines
 
 
 def show(

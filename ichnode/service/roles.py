@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 HEARTBEAT_S = 10.0
 HANG_S = 600.0  # a loop that is silent for so long hangs: the watchdog is no longer fed
 RETRAIN_LOOK_S = 60.0  # how often housekeeping looks whether a retraining is due
+WATCH_EVERY_S = 3600.0  # how often it compares a new model with the one before
 LOOK_S = 1.0  # how often the receiver is asked whether all of it runs
 
 
@@ -106,10 +107,11 @@ class Presence:
         detail: dict[str, Any] | None = None,
         alive: Callable[[], bool] = lambda: True,
         failing: Callable[[], Sequence[str]] = tuple,
+        warnings: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._role, self._host, self._worklist = role, settings.node.host_id, worklist
         self._stop, self._detail, self._alive = stopping.event, detail or {}, alive
-        self._failing = failing
+        self._failing, self._warnings = failing, warnings
 
     def begin(self) -> None:
         """Announce readiness and keep beating until the stop."""
@@ -125,8 +127,8 @@ class Presence:
             self._beat()
 
     def _beat(self) -> None:
-        failing = list(self._failing())
-        detail = self._detail | ({"failing": failing} if failing else {})
+        news = {"failing": list(self._failing()), "warnings": list(self._warnings())}
+        detail = self._detail | {name: found for name, found in news.items() if found}
         try:
             self._worklist.beat(self._role, self._host, os.getpid(), detail)
         except Transient:
@@ -301,18 +303,29 @@ def _run_web(settings: Settings, stopping: Stopping) -> None:
 def _run_housekeep(settings: Settings, stopping: Stopping, arguments: Sequence[str]) -> None:
     from ichnode.service.housekeeping import Housekeeping
     from ichnode.service.retrain_schedule import RetrainSchedule
+    from ichnode.service.watching import Watch
 
     with closing(open_worklist(settings)) as worklist:
-        schedule = RetrainSchedule(settings, worklist, arguments)
+        schedule, watch = RetrainSchedule(settings, worklist, arguments), Watch(settings, worklist)
         keeper = Housekeeping(
             worklist,
             settings.node.spool,
             settings.housekeep,
             settings.receive.reserve_bytes,
-            others=[(timedelta(seconds=RETRAIN_LOOK_S), schedule.retrain)],
+            others=[
+                (timedelta(seconds=RETRAIN_LOOK_S), schedule.retrain),
+                (timedelta(seconds=WATCH_EVERY_S), watch.watch),
+            ],
         )
         keeper.start()
-        Presence("housekeep", settings, worklist, stopping, failing=keeper.failing).begin()
+        Presence(
+            "housekeep",
+            settings,
+            worklist,
+            stopping,
+            failing=keeper.failing,
+            warnings=watch.warnings,
+        ).begin()
         stopping.event.wait()
         systemd.notify(systemd.STOPPING)
         keeper.stop()

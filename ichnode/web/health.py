@@ -62,6 +62,7 @@ def _of_worklist(views: Views, heartbeats: Heartbeats, now: datetime) -> Iterato
     yield Check("worklist", True, "The database answers.")
     for role in ROLES:
         yield _role(role, beats)
+    yield from _model(beats)
     yield _positives(views.oldest_undelivered_positive(), now)
 
 
@@ -85,6 +86,18 @@ def _role(role: str, beats: Sequence[HeartbeatRow]) -> Check:
         return Check(role, False, f"Failing: {', '.join(failing)}.")
     age_s = min(ages)
     return Check(role, age_s <= SILENT_S, f"Last heard of {age_s:.0f} s ago.")
+
+
+def warnings_of(beats: Sequence[HeartbeatRow]) -> list[str]:
+    """Return what the watch over a new model finds different, as the processes alive say it."""
+    alive = [beat for beat in beats if beat.age_s <= SILENT_S]
+    return sorted({str(one) for beat in alive for one in beat.detail.get("warnings", ())})
+
+
+def _model(beats: Sequence[HeartbeatRow]) -> Iterator[Check]:
+    """Pass on what the watch over a new model says: a warning, and no reason to wake anybody."""
+    if warnings := warnings_of(beats):
+        yield Check("model", True, f"Warning: {' '.join(warnings)}")
 
 
 def _positives(since: datetime | None, now: datetime) -> Check:

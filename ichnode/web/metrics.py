@@ -17,6 +17,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from ichnode.web.health import warnings_of
 from ichnode.web.views import Heartbeats, Views
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -103,6 +104,11 @@ class Exposition(Collector):
             self._oldest_positive_s(),
         )
         yield self._heartbeats()
+        yield _gauge(
+            "ichnode_model_warnings",
+            "What the watch over a new model finds different since its promotion",
+            len(warnings_of(self._beats())),
+        )
         yield _gauge(
             "ichnode_spool_free_bytes", "Free on the disk of the spool", self._free_bytes()
         )
