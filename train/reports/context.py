@@ -27,10 +27,18 @@ from train.reports.rules import Meaning, Reach, Rules
 Status: TypeAlias = Literal["present", "absent", "uncertain", "not new", "not a finding"]
 Acuity: TypeAlias = Literal["acute", "subacute", "chronic", "unstated"]
 
-_STRONGEST: tuple[Meaning, ...] = ("hypothetical", "absent", "not new", "history", "uncertain")
+_STRONGEST: tuple[Meaning, ...] = (
+    "hypothetical",
+    "absent",
+    "no other",
+    "not new",
+    "history",
+    "uncertain",
+)
 _AS: dict[Meaning, Status] = {
     "hypothetical": "not a finding",
     "absent": "absent",
+    "no other": "absent",
     "not new": "not new",
     "history": "not a finding",
     "uncertain": "uncertain",
@@ -79,7 +87,10 @@ class Said:
 
 
 def cues(text: str, rules: Rules) -> list[Cue]:
-    """Return the cues of a sentence; where two overlap, the longer one."""
+    """Return the cues of a sentence; where two overlap, the longer one.
+
+    A phrase may be a cue on either side ("difficult to exclude").
+    """
     found = [
         Cue(group.meaning, group.before, *match.span())
         for group in rules.cues
@@ -89,9 +100,15 @@ def cues(text: str, rules: Rules) -> list[Cue]:
     found.sort(key=lambda cue: (cue.start - cue.end, cue.start, not cue.before))
     kept: list[Cue] = []
     for cue in found:
-        if all(cue.end <= other.start or cue.start >= other.end for other in kept):
+        if all(_apart(cue, other) for other in kept):
             kept.append(cue)
     return kept
+
+
+def _apart(one: Cue, other: Cue) -> bool:
+    both_sides = one.meaning == other.meaning and one.before is not other.before
+    same = (one.start, one.end) == (other.start, other.end)
+    return one.end <= other.start or one.start >= other.end or (same and both_sides)
 
 
 def say(
@@ -155,7 +172,7 @@ def _reaches(
         return False
     if not cue.before:
         return _reaches_back(text, cue, mention, others, gap)
-    if cue.meaning in ("absent", "not new"):
+    if cue.meaning in ("absent", "no other", "not new"):
         anew = _begins_anew(text, cue, mention, reach)
         return not (anew or reach.taken_for_granted.search(gap))
     if cue.meaning == "history":
@@ -212,6 +229,8 @@ def _acuity(text: str, mention: Mention, rules: Rules) -> Acuity:
     cut = max((match.end() for match in ages.ends.finditer(text, 0, mention.start)), default=0)
     near = " ".join(text[cut : mention.end].split()[-_ACUITY_WORDS:])
     after = " ".join(text[mention.stop :].split()[:_WORDS_AFTER])
+    if ages.component.search(f" {after}"):
+        return "acute"
     for said in (f" {after}" if ages.after.match(f" {after}") else "", near):
         if ages_said := _ages(said, rules):
             return max(ages_said)[-1]

@@ -222,8 +222,11 @@ def _fresher(above: Acuity, below: Acuity) -> Acuity:
 def _gives_way(above: LabelAnswer, below: LabelAnswer) -> bool:
     """Tell whether "no acute haemorrhage" above leaves standing what is said below.
 
-    It does where that is chronic, or known and as before: then it is not what was denied.
+    It does where that is chronic, or known and as before: then it is not what was denied. So does
+    "no other haemorrhage".
     """
+    if above.evidence is not None and above.evidence.said.rule == "no other":
+        return below.answer in ("present", "uncertain")
     if above.answer != "absent" or below.answer not in ("present", "uncertain"):
         return False
     general = above.evidence is not None and above.evidence.kind == ANY

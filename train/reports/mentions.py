@@ -21,7 +21,7 @@ _REACH_WORDS = 14  # from a link ("in") to the place of the blood
 _EXTENT_WORDS = 8  # likewise from "extends into"
 _LAST_OF_LIST = re.compile(r".*(?:,|\b(?:or|and|nor|no|with)\b)", re.DOTALL)
 _SUBJECT = re.compile(
-    r"(\w+(?: \w+){0,4}?)(?: (?:is|are|appears?|contains?|shows?|fills?)\b| ?:)(?: \w+){0,6} $"
+    r"(\w+(?: \w+){0,4}?)(?: (?:is|are|appears?|contains?|shows?|fills?)\b| ?:)(?: \w+){0,10} $"
 )
 _ANAPHORIC = re.compile(r"\b(?:residual|recurrent|remaining)(?: (?:or|and|nor) \w+)*(?: \w+)? $")
 _STATED_AFTER = re.compile(r"^ (?:of|with|containing)(?: \w+){0,3} blood|fresh|acute blood")
@@ -154,6 +154,8 @@ def _places(
     place of a density that is then called blood.
     """
     before = _places_in(_LAST_OF_LIST.sub("", text[first : noun.start()]), words)
+    if words.lobar.search(text[first : noun.end()]):
+        before.add(PARENCHYMAL)
     after = _places_in(_place_after(text[noun.end() :], words.link, words), words)
     over = _places_in(_place_after(text[noun.end() :], words.link_over, words), words)
     if named := {*before, *after, *(over & words.over)}:

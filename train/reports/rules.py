@@ -18,7 +18,10 @@ from typing import Any, Literal, TypeAlias, get_args
 from train.errors import TrainingError
 from train.reports.spelling import Spelling
 
-Meaning: TypeAlias = Literal["nothing", "not new", "absent", "uncertain", "hypothetical", "history"]
+Meaning: TypeAlias = Literal[
+    "nothing", "not new", "absent", "no other", "uncertain", "hypothetical", "history"
+]
+_LIKE_ABSENT = ("not new", "no other")
 MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
 Pattern: TypeAlias = re.Pattern[str]
 
@@ -62,6 +65,7 @@ class Words:
     adjective: Mapping[str, Pattern]
     leads: Pattern  # one word of those that lead up to a noun: compartments, places and others
     places: Mapping[str, Pattern]
+    lobar: Pattern
     over: frozenset[str]
     whole: Pattern
     link: Pattern
@@ -77,6 +81,7 @@ class Acuities:
 
     words: Mapping[str, Pattern]
     by_itself_chronic: Pattern
+    component: Pattern
     ends: Pattern
     after: Pattern
 
@@ -165,6 +170,7 @@ def _words(given: Mapping[str, Any]) -> Words:
         adjective=_by_label(compartments, "adjective"),
         leads=re.compile("|".join(leading)),
         places={name: _phrase([text]) for name, text in where.items()},
+        lobar=re.compile(rf"\b(?:{places['lobar']})\s(?:hemorrhag|bleed|ich)"),
         over=over,
         whole=_phrase([places["whole"]]),
         link=re.compile(rf"^[ ,(:]*(?:{links}[ ,]+)*(?:{places['link']})\b"),
@@ -188,7 +194,7 @@ def _cues(one: Mapping[str, Any]) -> Cues:
 def _reach(given: Mapping[str, Any]) -> Reach:
     ends: dict[Meaning, Pattern] = {}
     for meaning in MEANINGS:
-        more = given.get(f"ends_{meaning}", given["ends_absent"] if meaning == "not new" else ())
+        more = given.get(f"ends_{meaning}", given["ends_absent"] if meaning in _LIKE_ABSENT else ())
         there = () if meaning == "hypothetical" else given["ends_statement"]
         ends[meaning] = _phrase([*given["ends"], *there, *more])
     return Reach(
@@ -207,6 +213,7 @@ def _acuities(given: Mapping[str, str]) -> Acuities:
     return Acuities(
         words={name: _phrase([given[name]]) for name in ("acute", "subacute", "chronic")},
         by_itself_chronic=_phrase([given["by_itself_chronic"]]),
+        component=_phrase([given["component"]]),
         ends=re.compile(given["ends"]),
         after=re.compile(f"^{given['after']}(?={given['acute']}|subacute|{given['chronic']})"),
     )
