@@ -119,6 +119,7 @@ def test_nobody_overlooks_what_it_is_not(evaluation, page):
     assert "Not for clinical use without local validation" in text
     assert "Non-commercial" in text
     assert "Split: holdout" in text
+    assert "Not locally calibrated" in text
     assert "toy <model> 7" in text
     assert "<model>" not in page.replace("<model&gt;", "")
     assert "imulated" not in text

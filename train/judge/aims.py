@@ -10,7 +10,7 @@ from train.judge.conformal import Band
 from train.judge.sensitivity import OperatingPoint
 from train.predictions import Predictions
 
-NOT_LOCAL = "not locally calibrated"
+LOCAL, NOT_LOCAL = "Locally calibrated", "not locally calibrated"
 _SMALLEST, _STEPS = 1e-6, 1e8
 
 
@@ -77,7 +77,7 @@ def how_chosen(
     ]
     if local and not (bands[0].why_not or bands[1].why_not):
         sentences.append(
-            "Locally calibrated: it holds for series drawn like these (the same site, scanners, "
+            f"{LOCAL}: it holds for series drawn like these (the same site, scanners, "
             "patients and prevalence)."
         )
     else:

@@ -27,7 +27,7 @@ from scipy.stats import binom
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-GRID = np.linspace(-20.0, 20.0, 8001)
+GRID = np.linspace(-40.0, 40.0, 16_001)
 """Of calibrated log odds, in steps of 0.005. Fixed before any data are seen."""
 
 

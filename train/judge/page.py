@@ -18,7 +18,7 @@ from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import Calibration, Manifest, Thresholds
 from ichnode.spool import write_durable
 from train.data.splits import SPLITS
-from train.judge.aims import NOT_LOCAL
+from train.judge.aims import LOCAL, NOT_LOCAL
 from train.judge.band_plots import bands_picture, subgroup_picture
 from train.judge.calibrating import series_probabilities, slice_probabilities
 from train.judge.drawing import Picture
@@ -186,7 +186,7 @@ def badges(evaluation: dict[str, Any], about: About) -> list[dict[str, str]]:
         found.insert(0, {"tone": "bad", "text": f"{kind.capitalize()} data"})
     if about.restrictions:
         found.append({"tone": "warn", "text": about.restrictions.partition(":")[0].capitalize()})
-    if NOT_LOCAL in evaluation["thresholds"]["how"].lower():
+    if LOCAL not in evaluation["thresholds"]["how"]:
         found.append({"tone": "warn", "text": NOT_LOCAL.capitalize()})
     if about.split in SPLITS[:-1]:
         found.append({"tone": "bad", "text": "Not held out: the model was made with these series"})
