@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +45,11 @@ def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each field of the recipe; it gets those given as ``asked``."""
     from train.learn.options import recipe_options
 
-    options = recipe_options(leave_out=_NOT_ASKED)
+    return with_options(command, recipe_options(leave_out=_NOT_ASKED))
+
+
+def with_options(command: Callable[..., None], options: Mapping[str, Any]) -> Callable[..., None]:
+    """Give a command more options, by name and annotation; it gets those given as ``asked``."""
     own = inspect.signature(command, eval_str=True)
 
     @functools.wraps(command)
@@ -100,7 +104,7 @@ def fit(
 
     recipe, slices = _recipe_and_slices(cache, preset, pretrained, asked)
     reference = split_key(key or cache.parent / "split.key")
-    parts = split_slices(_to_learn_from(slices), reference.key(), reference.shares)
+    parts = split_slices(to_learn_from(slices), reference.key(), reference.shares)
     recipe, start, origin = _started(recipe, pretrained)
     conditions = Conditions(device=device, threads=threads, save_every_s=save_every)
     teach(
@@ -131,7 +135,7 @@ def find_lr(
     from train.learn.finder import draw_sweep, find_rate, suggest
 
     recipe, slices = _recipe_and_slices(cache, preset, pretrained, asked)
-    split = split_slices(_to_learn_from(slices), open_key(key or cache.parent / "split.key"))
+    split = split_slices(to_learn_from(slices), open_key(key or cache.parent / "split.key"))
     recipe, start, _ = _started(recipe, pretrained)
     seen = find_rate(recipe, split["train"], start=start, device=device)
     found = suggest(seen)
@@ -194,8 +198,8 @@ def _recipe_and_slices(
     return recipe, all_slices(opened, recipe.context_slices)
 
 
-def _to_learn_from(slices: Slices) -> Slices:
-    """Leave out simulated heads that are there to measure on."""
+def to_learn_from(slices: Slices) -> Slices:
+    """Leave out simulated heads that are there to measure on, and say so."""
     measured = slices.table["dataset"].str.endswith("-holdout").to_numpy()
     if measured.any():
         print(f"{measured.sum()} slices of heads to measure on are left out.")

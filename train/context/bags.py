@@ -185,9 +185,11 @@ def statistics_kept(network: torch.nn.Module) -> Iterator[None]:
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-    yield
-    for norm, momentum in zip(norms, before, strict=True):
-        norm.momentum = momentum
+    try:
+        yield
+    finally:  # the way back ends a computation by an exception, as soon as it has what it needs
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
 
 def padded(values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -4,43 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from ichnode.nets.manifest import canonical
 from train.errors import TrainingError
-
-
-def _set(default: Any, says: str) -> Any:
-    return field(default=default, metadata={"help": says})
 
 
 @dataclass(frozen=True, slots=True)
 class ContextRecipe:
     """Everything that decides the sequence stage; with the same features, the same weights."""
 
-    hidden: int = _set(256, "Size of the recurrent layers, in each direction.")
-    layers: int = _set(2, "Recurrent layers.")
-    dropout: float = _set(0.2, "Between the recurrent layers, and before the heads.")
+    hidden: Annotated[int, "Size of the recurrent layers, in each direction."] = 256
+    layers: Annotated[int, "Recurrent layers."] = 2
+    dropout: Annotated[float, "Between the recurrent layers, and before the heads."] = 0.2
 
-    epochs: int = _set(20, "Times over the series.")
-    batch: int = _set(32, "Series a step.")
-    peak_rate: float = _set(3e-4, "Highest learning rate.")
-    warm_share: float = _set(0.05, "Share of the run in which the rate rises.")
-    weight_decay: float = _set(0.01, "Decoupled; none on normalisation and bias.")
-    clip: float = _set(1.0, "Greatest norm of the gradient.")
+    epochs: Annotated[int, "Times over the series."] = 20
+    batch: Annotated[int, "Series a step."] = 32
+    peak_rate: Annotated[float, "Highest learning rate."] = 3e-4
+    warm_share: Annotated[float, "Share of the run in which the rate rises."] = 0.05
+    weight_decay: Annotated[float, "Decoupled; none on normalisation and bias."] = 0.01
+    clip: Annotated[float, "Greatest norm of the gradient."] = 1.0
 
-    slice_weight: float = _set(1.0, "Of the slices in the loss, averaged within each series first.")
-    series_weight: float = _set(0.25, "Of the series in the loss.")
-    weak_weight: float = _set(0.1, "Of the series as its slices tell it without their order.")
-    any_weight: float = _set(2.0, "Of blood or not in each loss; the subtypes weigh 1.")
+    slice_weight: Annotated[
+        float, "Of the slices in the loss, averaged within each series first."
+    ] = 1.0
+    series_weight: Annotated[float, "Of the series in the loss."] = 0.25
+    weak_weight: Annotated[float, "Of the series as its slices tell it without their order."] = 0.1
+    any_weight: Annotated[float, "Of blood or not in each loss; the subtypes weigh 1."] = 2.0
 
-    noise: float = _set(0.02, "Standard deviation of what is added to each feature.")
-    element_dropout: float = _set(0.05, "Chance that a feature of a slice is lost.")
-    slice_dropout: float = _set(0.02, "Chance that a slice's features are lost altogether.")
+    noise: Annotated[float, "Standard deviation of what is added to each feature."] = 0.02
+    element_dropout: Annotated[float, "Chance that a feature of a slice is lost."] = 0.05
+    slice_dropout: Annotated[float, "Chance that a slice's features are lost altogether."] = 0.02
 
-    averaging: float = _set(0.0, "Decay of the averaged weights; 0 for none.")
-    seed: int = _set(7, "Of everything that is drawn.")
+    averaging: Annotated[float, "Decay of the averaged weights; 0 for none."] = 0.0
+    seed: Annotated[int, "Of everything that is drawn."] = 7
 
     def to_json(self) -> str:
         """Return the one text of this recipe; see `nets.manifest.canonical`."""

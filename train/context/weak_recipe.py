@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
-from typing import Literal, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args, get_type_hints
 
 from ichnode.nets.manifest import canonical
 from train.context.pooling import PoolingName
@@ -24,35 +24,27 @@ class WeakRecipe:
     series, and ``sampling`` is natural or balanced and speaks of series.
     """
 
-    pooling: PoolingName = field(
-        default="log_sum_exp",
-        metadata={"help": "From slices to the series: max, log_sum_exp or attention."},
-    )
-    series: int = field(default=8, metadata={"help": "Series a step."})
-    learns: Learns = field(
-        default="whole",
-        metadata={
-            "help": "What learns: the whole network, its late layers at a tenth, or the head."
-        },
-    )
+    pooling: Annotated[PoolingName, "How the series follows from its slices."] = "log_sum_exp"
+    series: Annotated[int, "Series a step."] = 8
+    learns: Annotated[
+        Learns, "What learns: the whole network, its late layers at a tenth, or the head."
+    ] = "whole"
 
     def to_json(self) -> str:
         """Return the one text of this recipe; see `nets.manifest.canonical`."""
         return canonical(self)
 
     def applied(self, recipe: Recipe) -> Recipe:
-        """Return the `Recipe` of a run that learns so: what stays as it is stays altogether.
+        """Return the `Recipe` of a run that learns so.
 
-        The normalisation of a body that is not learnt keeps its statistics, too.
+        No slice of a series is left out, since nobody knows which of them show it. What is not
+        learnt stays as it is altogether: its normalisation keeps its statistics, too.
         """
+        whole = dataclasses.replace(recipe, cleaning="none")
         if self.learns == "whole":
-            return recipe
+            return whole
         return dataclasses.replace(
-            recipe,
-            rate_spread=_LATE_SPREAD,
-            frozen_epochs=0,
-            bn_stats=False,
-            bn_affine=False,
+            whole, rate_spread=_LATE_SPREAD, frozen_epochs=0, bn_stats=False, bn_affine=False
         )
 
 
