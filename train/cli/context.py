@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ichnode.nets.pretrained import InitialWeights
     from train.learn.recipe import Recipe
 
+_NOT_OF_SERIES = ("cleaning", "place_weight")  # they speak of labelled slices
 _OutOption = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")]
 
 
@@ -32,7 +33,7 @@ def register(app: typer.Typer) -> None:
     )
     app.command(
         epilog="Example: python -m train weak --cache cache --out run --pooling log_sum_exp"
-    )(with_recipe(weak))
+    )(with_recipe(weak, leave_out=_NOT_OF_SERIES))
 
 
 def _with_context_recipe(command: Any) -> Any:

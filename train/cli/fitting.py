@@ -41,11 +41,13 @@ KeyOption = Annotated[
 _NOT_ASKED = ("start", "crop", "crop_margin", "slab_below_mm", "slab_target_mm", "gap_ratio")
 
 
-def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
+def with_recipe(
+    command: Callable[..., None], leave_out: tuple[str, ...] = ()
+) -> Callable[..., None]:
     """Give a command an option for each field of the recipe; it gets those given as ``asked``."""
     from train.learn.options import recipe_options
 
-    return with_options(command, recipe_options(leave_out=_NOT_ASKED))
+    return with_options(command, recipe_options(leave_out=(*_NOT_ASKED, *leave_out)))
 
 
 def with_options(command: Callable[..., None], options: Mapping[str, Any]) -> Callable[..., None]:

@@ -219,6 +219,16 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
             place_weight=1.0,
             averaging=0.995,
         ),
+        "weak": Recipe(
+            architecture="resnet18_local",
+            cleaning="none",
+            epochs=15,
+            batch=128,
+            peak_rate=1.5e-3,
+            last_divisor=2000.0,
+            averaging=0.99,
+        ),
     }
 )
-"""Recipes by name: ours past the paper, the paper's, and local evidence on simulated scans."""
+"""Recipes by name: ours past the paper, the paper's, local evidence on simulated scans, and labels
+of whole series."""
