@@ -13,6 +13,8 @@ from ichnode.cli import app
 from ichnode.domain.reasons import Reason
 from ichnode.settings import DestinationSettings, Settings, known_names
 from ichnode.web import metrics
+from train.cli.app import app as training
+from train.cli.app import register_all
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -62,10 +64,10 @@ def test_every_metric_that_is_named_exists():
         assert f'"{name.removesuffix("_bucket")}"' in source, name
 
 
-def commands() -> dict[str, click.Command]:
+def commands(of: typer.Typer = app) -> dict[str, click.Command]:
     """Every command, and every command of a group as ``group command``."""
     found: dict[str, click.Command] = {}
-    for name, command in typer.main.get_command(app).commands.items():
+    for name, command in typer.main.get_command(of).commands.items():
         found[name] = command
         for inner, one in getattr(command, "commands", {}).items():
             found[f"{name} {inner}"] = one
@@ -76,25 +78,39 @@ def commands() -> dict[str, click.Command]:
 def test_every_command_that_is_named_exists(page):
     """`ichnode something` in a page can be typed, unless the page says that it comes later."""
     text = page.read_text(encoding="utf-8")
-    later = {"validate", "retrain"}
     for line in re.findall(
         r"(?:`|^)(?:ichnode|ich) ((?:--config \S+ )?[a-z].*)", text, re.MULTILINE
     ):
         words = re.sub(r"^--config \S+ ", "", line).split()
         word = words[0].strip("`.,;:")
-        if word in later:
-            assert "comes with a later version" in text, word
-            continue
         assert word in commands(), line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_training_command_that_is_shown_can_be_typed(page):
+    """`python -m train something --option` in a page names a command and options of today."""
+    register_all()
+    known = commands(training)
+    text = page.read_text(encoding="utf-8")
+    for line in re.findall(r"(?:`|^)python -m train ([a-z][^`\n#]*)", text, re.MULTILINE):
+        words = line.split()
+        name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+        assert name in known or any(one.startswith(f"{name} ") for one in known), line
+        if name in known:
+            options = {o for parameter in known[name].params for o in parameter.opts}
+            for option in re.findall(r"--[a-z][a-z-]+", line):
+                assert option in options, f"{name} {option}"
 
 
 def test_every_command_is_in_the_readme():
     """Nobody has to find a command by chance."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in commands():
-        if name in {"config", "db", "models", "demo"}:
+        if name.split()[0] in {"config", "db", "models", "demo", "labels"}:
             continue
         assert f"ichnode {name}" in text, name
+    for group in ("config", "db", "models", "labels"):
+        assert f"ichnode {group} " in text, group
     assert "make demo" in text
 
 

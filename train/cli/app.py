@@ -30,7 +30,9 @@ app = typer.Typer(
 
 
 def register_all() -> None:
-    """Add the commands of every module here that has some."""
+    """Add the commands of every module here that has some; once is enough."""
+    if app.registered_commands or app.registered_groups:
+        return
     for found in pkgutil.iter_modules(train.cli.__path__):
         if hasattr(module := importlib.import_module(f"train.cli.{found.name}"), "register"):
             module.register(app)
