@@ -127,7 +127,7 @@ def _read(name: str, text: str) -> Rules:
     except tomllib.TOMLDecodeError as error:
         raise TrainingError(f"{name} is not TOML: {error}.") from None
     except re.error as error:
-        raise TrainingError(f"{name} has a pattern that is none: {error.pattern!r}.") from None
+        raise TrainingError(f"{name} has a pattern that is none: {error}.") from None
     except (KeyError, TypeError, AttributeError) as error:
         raise TrainingError(
             f"{name} lacks an entry or has one of the wrong kind ({error}); compare it with the "
@@ -225,7 +225,17 @@ def _phrase(alternatives: Iterable[str]) -> Pattern:
     Python takes the first alternative that fits, so that the longer ones are put first.
     """
     ordered = sorted(alternatives, key=len, reverse=True)
+    for one in ordered:
+        _compiled(one)
     return re.compile(rf"(?:(?<!\w)|(?!\w))(?:{'|'.join(ordered)})(?:(?!\w)|(?<!\w))")
+
+
+def _compiled(pattern: str) -> Pattern:
+    """Return a pattern, or say which one is none."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise re.error(f"{pattern[:60]!r}, {error.msg}") from None
 
 
 def _one_line(text: str) -> str:

@@ -155,7 +155,7 @@ def _rows(source: Path) -> Iterator[tuple[int, list[str]]]:
     text = _decoded(source, source.name)
     separator = max(",;\t", key=text.partition("\n")[0].count)
     csv.field_size_limit(_LONGEST_TEXT)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for row in reader:
             yield reader.line_num, row
