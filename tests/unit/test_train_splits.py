@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.training_data import SPEC, ToySource
 from train.data.cache import build_cache
 from train.data.splits import (
     SPLITS,
+    keep_shares,
     open_key,
     shared_patients,
     split_of,
@@ -103,6 +105,24 @@ def test_a_key_is_made_once(tmp_path: Path) -> None:
     assert len(key) == 32
     assert file.stat().st_mode & 0o077 == 0
     assert open_key(tmp_path / "other.key") != key
+
+
+def test_two_who_ask_at_once_get_one_key(tmp_path: Path) -> None:
+    """Whoever comes second takes the key of the first, and nothing is left beside it."""
+    file = tmp_path / "patients.key"
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: open_key(file), range(32)))
+    assert keys == {open_key(file)}
+    assert [one.name for one in tmp_path.iterdir()] == [file.name]
+
+
+def test_the_shares_of_a_site_never_change(tmp_path: Path) -> None:
+    """With others, patients would move out of the holdout into training."""
+    file = tmp_path / "shares.json"
+    keep_shares(file, (0.5, 0.1, 0.15, 0.25))
+    keep_shares(file, (0.5, 0.1, 0.15, 0.25))
+    with pytest.raises(TrainingError, match="out of the locked holdout"):
+        keep_shares(file, (0.7, 0.1, 0.1, 0.1))
 
 
 @pytest.mark.parametrize("content", ["", "no key", "abcd"])

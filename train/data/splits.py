@@ -11,15 +11,17 @@ each to select a model on, to calibrate on, and to lock away.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
+import json
+import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from ichnode.spool import sync_folder, write_durable
 from train.data.views import Slices
 from train.errors import TrainingError
 
@@ -37,10 +39,8 @@ def open_key(path: Path) -> bytes:
     TrainingError
         When the file holds no key.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text(secrets.token_hex(_KEY_BYTES) + "\n", encoding="ascii")
+    if not path.exists():
+        _make_key(path)
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except ValueError:
@@ -48,6 +48,46 @@ def open_key(path: Path) -> bytes:
     if len(key) != _KEY_BYTES:
         raise TrainingError(f"{path} holds no key; restore it from a copy, or all patients move.")
     return key
+
+
+def _make_key(path: Path) -> None:
+    """Write a key aside and give it its name whole; of two who do so at once, one makes the key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(f"{secrets.token_hex(_KEY_BYTES)}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(aside, path)  # unlike a rename it never replaces what is there
+        except OSError:  # it is there by now, or the file system knows no links
+            if not path.exists():
+                aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def keep_shares(path: Path, shares: tuple[float, ...]) -> None:
+    """Write down the shares of a site on first use, and hold to them ever after.
+
+    Raises
+    ------
+    TrainingError
+        When they are others than before: patients would move out of the holdout into training.
+    """
+    if not path.is_file():
+        write_durable(path, f"{json.dumps(shares)}\n".encode())
+    try:
+        kept = json.loads(path.read_text(encoding="ascii"))
+    except ValueError:
+        kept = None
+    if kept != list(shares):
+        raise TrainingError(
+            f"{path} states the shares {kept}, and {list(shares)} are asked for: patients would "
+            "move out of the locked holdout into training; keep the shares of this site."
+        )
 
 
 def split_of(patient: str, key: bytes, shares: tuple[float, ...] = SHARES) -> str:
