@@ -11,7 +11,7 @@ from ichnode.domain.findings import LABELS, Label
 from train.reports.labelling import Answer, ReportLabels, label_report
 
 FOLDER = Path(__file__).parent
-DEVELOPMENT = ("development", "harder", "later")
+DEVELOPMENT = ("development", "harder", "later", "latest")
 HELD_OUT = ("heldout", "heldout_second")
 
 _SIGNS: dict[str, Answer] = {"+": "present", "-": "absent", "?": "uncertain"}

@@ -27,6 +27,7 @@ from train.reports.rules import Meaning, Reach, Rules
 Status: TypeAlias = Literal["present", "absent", "uncertain", "not new", "not a finding"]
 Acuity: TypeAlias = Literal["acute", "subacute", "chronic", "unstated"]
 
+NOT_SAID = "not said to be blood"
 _STRONGEST: tuple[Meaning, ...] = (
     "hypothetical",
     "absent",
@@ -58,6 +59,7 @@ class Cue:
 
     meaning: Meaning
     before: bool
+    within: int
     start: int
     end: int
 
@@ -92,7 +94,7 @@ def cues(text: str, rules: Rules) -> list[Cue]:
     A phrase may be a cue on either side ("difficult to exclude").
     """
     found = [
-        Cue(group.meaning, group.before, *match.span())
+        Cue(group.meaning, group.before, group.within, *match.span())
         for group in rules.cues
         for match in group.phrases.finditer(text)
         if match.end() > match.start()
@@ -157,7 +159,7 @@ def _is_heading(
 
 def _stated(mention: Mention, acuity: Acuity, *, still: bool, known: bool) -> Said:
     if mention.doubtful:
-        return Said("uncertain", acuity, "not said to be blood", "", still, known)
+        return Said("uncertain", acuity, NOT_SAID, "", still, known)
     return Said("present", acuity, "stated", "", still, known)
 
 
@@ -168,7 +170,7 @@ def _reaches(
         gap = text[cue.end : mention.start] if cue.end <= mention.start else None
     else:
         gap = text[mention.stop : cue.start] if mention.stop <= cue.start else None
-    if gap is None or reach.ends[cue.meaning].search(gap):
+    if gap is None or len(gap.split()) > cue.within or reach.ends[cue.meaning].search(gap):
         return False
     if not cue.before:
         return _reaches_back(text, cue, mention, others, gap)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from ichnode.domain.findings import LABELS, Label
-from train.reports.context import Acuity, Said, cues, say
+from train.reports.context import NOT_SAID, Acuity, Said, cues, say
 from train.reports.mentions import ANY, Mention, mentions, without_other_blood
 from train.reports.rules import EXTRAAXIAL, Rules, load_rules
 from train.reports.sections import Section, Sentence, sentences
@@ -223,10 +223,12 @@ def _gives_way(above: LabelAnswer, below: LabelAnswer) -> bool:
     """Tell whether "no acute haemorrhage" above leaves standing what is said below.
 
     It does where that is chronic, or known and as before: then it is not what was denied. So does
-    "no other haemorrhage".
+    "no other haemorrhage", and a word that need not mean blood.
     """
     if above.evidence is not None and above.evidence.said.rule == "no other":
         return below.answer in ("present", "uncertain")
+    if above.rule == NOT_SAID:
+        return below.answer == "present"
     if above.answer != "absent" or below.answer not in ("present", "uncertain"):
         return False
     general = above.evidence is not None and above.evidence.kind == ANY

@@ -22,6 +22,7 @@ Meaning: TypeAlias = Literal[
     "nothing", "not new", "absent", "no other", "uncertain", "hypothetical", "history"
 ]
 _LIKE_ABSENT = ("not new", "no other")
+_ANY_DISTANCE = 1000
 MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
 Pattern: TypeAlias = re.Pattern[str]
 
@@ -35,6 +36,7 @@ class Cues:
 
     meaning: Meaning
     before: bool
+    within: int  # words between cue and blood at most
     phrases: Pattern = field(repr=False)
 
 
@@ -188,7 +190,8 @@ def _by_label(compartments: Mapping[str, Mapping[str, str]], entry: str) -> dict
 def _cues(one: Mapping[str, Any]) -> Cues:
     if one["makes"] not in MEANINGS or one["side"] not in ("before", "after"):
         raise KeyError(f"makes = {one['makes']!r}, side = {one['side']!r}")
-    return Cues(one["makes"], one["side"] == "before", _phrase(one["phrases"]))
+    within = int(one.get("within", _ANY_DISTANCE))
+    return Cues(one["makes"], one["side"] == "before", within, _phrase(one["phrases"]))
 
 
 def _reach(given: Mapping[str, Any]) -> Reach:
