@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -90,6 +91,10 @@ def commission(
         list[str] | None, typer.Option(help="AE title that it is accepted for; all if left out.")
     ] = None,
     note: Annotated[str, typer.Option(help="On which grounds; recorded.")] = "",
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="The validation.json of `ichnode validate`; its digest is recorded."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show.")] = False,
     revoke: Annotated[bool, typer.Option("--revoke", help="Take it back: observe again.")] = False,
@@ -105,10 +110,12 @@ def commission(
     settings = _settings(context)
     champion = Registry(settings.infer.models).find("champion")
     scanners = tuple(scanner or ("*",))
+    grounds = _grounds(validation, champion.model_uid)
     worklist = open_worklist(settings)
     for line in _what_opens(settings, champion.summary(), scanners, revoke=revoke):
         typer.echo(line)
     if not revoke:
+        typer.echo(grounds or "NO VALIDATION ON LOCAL CASES WAS GIVEN (--validation).")
         typer.echo(_what_waits(worklist))
     if dry_run:
         return
@@ -118,9 +125,17 @@ def commission(
         worklist.revoke(champion.model_uid, by)
         typer.echo("Revoked: the node observes again.")
         return
-    released = worklist.commission(champion.model_uid, by, scanners, note)
+    kept = " ".join(part for part in (note, grounds) if part)
+    released = worklist.commission(champion.model_uid, by, scanners, kept)
     typer.echo(f"Recorded: {by} accepted {champion.model_uid}.")
     typer.echo(f"Released: {released} deliveries.")
+
+
+def _grounds(validation: Path | None, model_uid: str) -> str:
+    """Return what the commission keeps of a validation, or "" where none was given."""
+    from ichnode.service.validation_page import refer_to
+
+    return refer_to(validation, model_uid).sentence if validation is not None else ""
 
 
 def _what_opens(

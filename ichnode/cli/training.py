@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,8 +13,11 @@ from ichnode.cli.configuring import settings_of
 
 if TYPE_CHECKING:
     from ichnode.service.retraining import Outcome, Plan, Retraining
+    from ichnode.settings import Settings
+    from ichnode.worklist.worklist import Worklist
 
 EXIT_INTERRUPTED = 130
+MOST_SHOWN = 20  # studies to look at, of a kind
 TOLD = {
     "challenger": "A challenger is registered. It reads in the shadow of the champion from now on; "
     "`ichnode models promote` shows how it does and lets you decide.",
@@ -28,6 +31,7 @@ TOLD = {
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(epilog="Example: ichnode retrain --dry-run")(retrain)
+    app.command(epilog="Example: ichnode validate --since 90 --out ./validation")(validate)
 
 
 def retrain(
@@ -113,3 +117,67 @@ def _planned(plan: Plan) -> str:
     else:
         lines.append("By the usual policy nothing is missing; the gates decide.")
     return "\n".join(lines)
+
+
+def validate(
+    context: typer.Context,
+    since: Annotated[float, typer.Option(min=0.01, help="Studies of the last so many days.")] = 90,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where page and figures go; validation/ of retrain.folder if left out."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Measure the model that runs on local studies that people labelled (`ichnode labels import`).
+
+    Sensitivity and specificity with intervals, for any haemorrhage and by kind; why studies were
+    not analysed; how soon the verdict and the report were there; by scanner. Written as one page
+    and as JSON, without patient data; `ichnode commission --validation` refers to it. Where the
+    studies that the model did not flag are not labelled, sensitivity is unknown, and the page says
+    so. The studies to look at are printed here, and only here.
+    """
+    from ichnode.service.assembly import open_worklist
+    from ichnode.service.validation_page import summary, write_validation
+
+    settings = settings_of(context)
+    worklist = open_worklist(settings)
+    result, to_look_at = _measured(settings, worklist, since)
+    page = write_validation(out or settings.retrain.folder / "validation", result)
+    worklist.history.note(
+        "model",
+        "validated",
+        model_uid=result["model"]["model_uid"],
+        labelled=result["labelled"],
+        sensitivity_known=result["sensitivity_known"],
+    )
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+        return
+    typer.echo(summary(result))
+    for caution in result["cautions"]:
+        typer.echo(f"Caution: {caution}")
+    for words, uids in (("Missed", "missed"), ("False alarm", "false_alarms")):
+        for uid in to_look_at[uids][:MOST_SHOWN]:
+            typer.echo(f"{words}: ichnode show {uid}")
+        if (more := len(to_look_at[uids]) - MOST_SHOWN) > 0:
+            typer.echo(f"{words}: {more} more")
+    typer.echo(f"Page: {page}")
+    typer.echo(f"Figures: {page.with_suffix('.json')}")
+
+
+def _measured(
+    settings: Settings, worklist: Worklist, days: float
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    from datetime import timedelta
+
+    from ichnode.nets.registry import Registry
+    from ichnode.service.validating import Window, measure
+
+    champion = Registry(settings.infer.models).find("champion")
+    now = worklist.cases.now()
+    first = now - timedelta(days=days)
+    if champion.since is not None:  # what came before it ran says nothing of it
+        first = min(max(first, champion.since.at), now)
+    window = Window(first, now)
+    cases = worklist.cases.between(first, now + timedelta(seconds=1))
+    return measure(cases, champion.summary(), window, now)
