@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ichnode.domain.findings import LABELS
 from train.errors import TrainingError
 from train.retrain.checks import Counts, check_counts, check_coverage, check_flips, check_labels
 from train.retrain.ledger import Ledger
@@ -75,10 +77,23 @@ def test_a_refusal_is_kept_and_given_again(tmp_path: Path) -> None:
         raise Refused("D1", ["Too few."])
 
     with pytest.raises(Refused):
-        Progress.open(tmp_path).run("validate", refuse)
+        Progress.open(tmp_path).run("split", refuse)
     with pytest.raises(Refused, match="Too few") as again:
-        Progress.open(tmp_path).run("validate", dict)
+        Progress.open(tmp_path).run("split", dict)
     assert again.value.gate == "D1"
+
+
+def test_a_refusal_of_the_labels_is_looked_at_anew(tmp_path: Path) -> None:
+    """Corrections that are signed afterwards unblock the same run, and it goes on."""
+
+    def refuse() -> dict[str, Any]:
+        raise Refused("D4", ["They turned over."])
+
+    with pytest.raises(Refused):
+        Progress.open(tmp_path).run("validate", refuse)
+    assert Progress.open(tmp_path).run("validate", lambda: {"signed_by": "me"})
+    assert Progress.open(tmp_path).refused is None
+    assert Progress.open(tmp_path).run("split", dict) == {}
 
 
 def test_the_ledger_counts_candidates_and_notices_a_changed_line(tmp_path: Path) -> None:
@@ -95,6 +110,38 @@ def test_the_ledger_counts_candidates_and_notices_a_changed_line(tmp_path: Path)
     path.write_text(path.read_text().replace("0.98", "0.99", 1))
     with pytest.raises(TrainingError, match="Line 1"):
         Ledger(path).entries()
+
+
+def test_looks_at_nearly_the_same_patients_count_together(tmp_path: Path) -> None:
+    """One patient more is no fresh holdout, nor does a candidate use up its own look."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    people = [f"p{number}" for number in range(10)]
+    for number in range(3):
+        ledger.look(
+            holdout=f"h{number}",
+            candidate=f"2.25.{number}",
+            champion="c",
+            by="u",
+            figures={"auroc": float("nan")},
+            patients=people[: 8 + number],
+        )
+    assert ledger.uses("h9", people) == 3
+    assert ledger.uses("h9", people, besides="2.25.1") == 2
+    assert ledger.uses("h9", ["q1", "q2"]) == 0
+    assert ledger.uses("h2") == 1
+
+
+def test_two_processes_do_not_break_the_chain(tmp_path: Path) -> None:
+    """Who looks at the same time waits."""
+
+    def look(number: int) -> None:
+        Ledger(tmp_path / "ledger.jsonl").look(
+            holdout="h", candidate=f"2.25.{number}", champion="c", by="u", figures={}
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(look, range(24)))
+    assert Ledger(tmp_path / "ledger.jsonl").uses("h") == 24
 
 
 def test_a_line_that_was_taken_out_of_the_ledger_is_noticed(tmp_path: Path) -> None:
@@ -140,6 +187,15 @@ def test_labels_on_flagged_studies_alone_are_refused(tmp_path: Path) -> None:
     assert refusal.value.gate == "D2"
 
 
+def test_a_label_without_images_hides_a_miss_just_as_well(tmp_path: Path) -> None:
+    """What the model let pass was labelled after its images were deleted: it measures nothing."""
+    studies = [study(n, 1, flagged=True) for n in range(20)]
+    studies += [study(n, 0, series=None) for n in range(20, 60)]
+    with pytest.raises(Refused, match="have their images") as refusal:
+        check_coverage(read_export(write_export(tmp_path, studies)), Policy())
+    assert refusal.value.gate == "D2"
+
+
 def test_consecutive_labels_pass(tmp_path: Path) -> None:
     """Flagged or not, all are labelled; a study that was not analysed does not count."""
     studies = [study(n, n % 2, flagged=n % 2 == 1) for n in range(40)]
@@ -148,9 +204,16 @@ def test_consecutive_labels_pass(tmp_path: Path) -> None:
     assert found["unflagged"] == [1.0, 20, 20]
 
 
-def test_a_subtype_without_haemorrhage_is_refused(tmp_path: Path) -> None:
-    """One of the two is wrong."""
-    odd = study(1, 0) | {"labels": {"any": 0, "subdural": 1}}
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"any": 0, "subdural": 1},
+        {"any": 1, **dict.fromkeys(LABELS[1:], 0)},
+    ],
+)
+def test_a_contradiction_is_refused(tmp_path: Path, labels: dict[str, int]) -> None:
+    """A subtype without haemorrhage, or haemorrhage of no kind: one of them is wrong."""
+    odd = study(1, 0) | {"labels": labels}
     export = read_export(write_export(tmp_path, [odd]))
     with pytest.raises(Refused) as refusal:
         check_labels(export.usable)

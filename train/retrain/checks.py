@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ichnode.domain.findings import LABELS
+from train.data.records import contradictory
 from train.data.splits import split_of
 from train.retrain.policy import Policy
 from train.retrain.steps import Refused
@@ -75,6 +78,8 @@ def check_counts(split: Mapping[str, Counts], policy: Policy) -> None:
 def check_coverage(export: Export, policy: Policy) -> dict[str, Any]:
     """Refuse where only flagged studies are labelled: the misses would stay hidden.
 
+    A label counts where the images are there as well: only then the study can be measured on.
+
     Raises
     ------
     Refused
@@ -89,17 +94,18 @@ def check_coverage(export: Export, policy: Policy) -> dict[str, Any]:
             "D2",
             [
                 f"Of {unflagged[2]} analysed studies that the model did not flag, {unflagged[1]} "
-                "are labelled, so its misses and with them the sensitivity are unknown: label "
-                f"{max(missing, 1)} more of them, consecutive ones, not chosen ones."
+                "are labelled and have their images, so its misses and with them the sensitivity "
+                f"are unknown: label {max(missing, 1)} more of them, consecutive ones, not chosen "
+                "ones, before the node deletes their images."
             ],
         )
     if flagged[0] is not None and flagged[0] - share > policy.most_coverage_gap:
         raise Refused(
             "D2",
             [
-                f"Flagged studies are labelled in {flagged[0]:.0%} and unflagged ones in "
-                f"{share:.0%} of cases; with a gap of more than {policy.most_coverage_gap:.0%} "
-                "the figures would flatter the model."
+                f"Flagged studies are labelled and have images in {flagged[0]:.0%} of cases, "
+                f"unflagged ones in {share:.0%}; with a gap of more than "
+                f"{policy.most_coverage_gap:.0%} the figures would flatter the model."
             ],
         )
     return {"flagged": list(flagged), "unflagged": list(unflagged)}
@@ -113,10 +119,15 @@ def check_labels(studies: Sequence[ExportedStudy]) -> None:
     Refused
         By the rule ``D3``.
     """
-    wrong = sum(one.labels[0] == 0 and 1 in one.labels[1:] for one in studies)
+    labels = np.asarray([one.labels for one in studies], np.float32).reshape(-1, len(LABELS))
+    wrong = int(contradictory(labels).sum())
     if wrong:
         raise Refused(
-            "D3", [f"{wrong} studies are labelled with a subtype and without haemorrhage."]
+            "D3",
+            [
+                f"{wrong} studies are labelled with a subtype and without haemorrhage, or with "
+                "haemorrhage and none of the subtypes."
+            ],
         )
 
 

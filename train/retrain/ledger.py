@@ -2,7 +2,11 @@
 
 Looking at the same patients again and again and keeping what looks good fits to them without
 training on them. So the looks are counted, only rounded figures are written down, and when the
-budget is used up, fresh patients are needed.
+budget is used up, fresh patients are needed. A patient more or less makes no other holdout: looks
+count where at least half of the patients are the same.
+
+The chain shows what was changed or taken out in the middle, not that the last lines are gone: the
+file belongs in the backup.
 
 References
 ----------
@@ -11,10 +15,13 @@ Dwork C et al., The reusable holdout, Science 2015;349:636.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,9 +67,27 @@ class Ledger:
             previous = stated
         return found
 
-    def uses(self, holdout: str) -> int:
-        """Return how often this set of holdout patients was looked at by different candidates."""
-        return len({e["candidate"] for e in self.entries() if e["holdout"] == holdout})
+    def uses(self, holdout: str, patients: Iterable[str] = (), *, besides: str = "") -> int:
+        """Return how many candidates looked at these holdout patients, or at half of them.
+
+        Parameters
+        ----------
+        holdout : str
+            Digest of the holdout's patients and labels.
+        patients : iterable of str
+            Their pseudonyms.
+        besides : str
+            A candidate that does not count: what it has seen it may see again.
+        """
+        now = set(patients)
+        return len(
+            {
+                e["candidate"]
+                for e in self.entries()
+                if e["holdout"] == holdout or _much_the_same(now, set(e.get("patients", ())))
+            }
+            - {besides}
+        )
 
     def look(
         self,
@@ -72,6 +97,7 @@ class Ledger:
         champion: str,
         by: str,
         figures: Mapping[str, float],
+        patients: Iterable[str] = (),
     ) -> None:
         """Write down a look before its result is used; the same look again changes nothing.
 
@@ -85,27 +111,43 @@ class Ledger:
             The account that ran it.
         figures : mapping
             What was seen; rounded to 0.005 here.
+        patients : iterable of str
+            The pseudonyms of the holdout's patients.
         """
+        with self._locked():
+            self._append(
+                {
+                    "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "by": by,
+                    "holdout": holdout,
+                    "patients": sorted(set(patients)),
+                    "candidate": candidate,
+                    "champion": champion,
+                    "figures": {name: _rounded(value) for name, value in figures.items()},
+                }
+            )
+
+    def _append(self, entry: dict[str, Any]) -> None:
         entries = self.entries()
-        if any((e["holdout"], e["candidate"]) == (holdout, candidate) for e in entries):
+        look = (entry["holdout"], entry["candidate"])
+        if any((e["holdout"], e["candidate"]) == look for e in entries):
             return
-        entry: dict[str, Any] = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "by": by,
-            "holdout": holdout,
-            "candidate": candidate,
-            "champion": champion,
-            "figures": {name: _rounded(value) for name, value in figures.items()},
-            "previous": self._last_hash(),
-        }
+        entry = entry | {"previous": self._last_hash()}
         line = json.dumps(entry | {"hash": _digest(entry)}, sort_keys=True)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         whole = sum(len(kept.encode()) + 1 for kept in self._lines())
         with self._path.open("a", encoding="utf-8") as file:
             file.truncate(whole)
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let one process at a time add a line: two with one predecessor would break the chain."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_name(f".{self._path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _lines(self) -> list[str]:
         """Return the whole lines; one that a crash cut short was never followed by a look."""
@@ -129,5 +171,12 @@ def _digest(entry: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _rounded(value: float) -> float:
+def _much_the_same(a: Set[str], b: Set[str]) -> bool:
+    return bool(b) and 2 * len(a & b) >= min(len(a), len(b)) > 0
+
+
+def _rounded(value: float) -> float | None:
+    """Return a figure as it is written down; None where there is none."""
+    if math.isnan(value):
+        return None
     return round(round(value / ROUNDED_TO) * ROUNDED_TO, 3)

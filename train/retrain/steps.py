@@ -32,6 +32,8 @@ STEPS = (
     "register",
 )
 """In this order; collecting comes before, on the node, shadow and promotion after."""
+ASKED_AGAIN = ("validate",)
+"""Steps whose refusal is looked at anew each time: somebody may have signed corrections since."""
 
 
 class Refused(TrainingError):
@@ -74,13 +76,14 @@ class Progress:
         Raises
         ------
         Refused
-            When the step refuses; asked again, it refuses again without doing the work again.
+            When the step refuses; asked again, it refuses again without doing the work again,
+            those of `ASKED_AGAIN` excepted.
         """
         if step not in STEPS:
             raise ValueError(f"{step} is no step")
         if step in self.done:
             return self.done[step]["noted"]  # type: ignore[no-any-return]
-        if self.refused is not None:
+        if self.refused is not None and self.refused["step"] not in ASKED_AGAIN:
             raise Refused(self.refused["gate"], self.refused["sentences"])
         log.info("step.began", stage=step)
         try:
@@ -94,7 +97,7 @@ class Progress:
             }
             self._save()
             raise
-        self.done[step] = {"at": _now(), "noted": noted}
+        self.done[step], self.refused = {"at": _now(), "noted": noted}, None
         self._save()
         log.info("step.done", stage=step)
         return noted

@@ -41,6 +41,11 @@ class ExportedStudy:
         return self.confirmed and self.labels[0] is not None
 
     @property
+    def usable(self) -> bool:
+        """Whether there are both label and images."""
+        return self.labelled and self.series is not None
+
+    @property
     def positive(self) -> bool:
         """Whether there is haemorrhage, as far as anybody said."""
         return self.labels[0] == 1
@@ -68,7 +73,7 @@ class Export:
     @property
     def usable(self) -> tuple[ExportedStudy, ...]:
         """The labelled studies with pixels."""
-        return tuple(one for one in self.studies if one.labelled and one.series is not None)
+        return tuple(one for one in self.studies if one.usable)
 
 
 def read_export(folder: Path) -> Export:
@@ -86,6 +91,8 @@ def read_export(folder: Path) -> Export:
         raise TrainingError(
             f"{folder} is no whole export of the node; `ichnode retrain` writes one."
         ) from error
+    if not isinstance(about, dict):
+        about = {}
     if about.get("kind") != KIND or about.get("format") != FORMAT:
         raise TrainingError(f"{folder} is an export of another version; write it again.")
     studies = tuple(_study(line, number) for number, line in enumerate(lines, 1))
@@ -129,6 +136,6 @@ def _label(value: Any) -> float | None:
 
 
 def coverage(studies: Sequence[ExportedStudy]) -> tuple[float | None, int, int]:
-    """Return the labelled share of some studies (None of none), with its counts."""
-    labelled = sum(one.labelled for one in studies)
-    return (labelled / len(studies) if studies else None), labelled, len(studies)
+    """Return the share of some studies with label and images (None of none), with its counts."""
+    usable = sum(one.usable for one in studies)
+    return (usable / len(studies) if studies else None), usable, len(studies)
