@@ -47,6 +47,7 @@ UNITS = [
     *(f"ichnode@{role}.service" for role in ROLES),
     "ichnode.target",
     "ichnode-retrain.service",
+    "ichnode-retrain.path",
 ]
 
 
@@ -126,6 +127,17 @@ def test_the_target_starts_every_role():
         for word in line.removeprefix("Wants=").split()
     }
     assert named == set(ROLES)
+
+
+def test_housekeeping_and_systemd_mean_the_same_request():
+    """The path unit watches the file that housekeeping leaves, and a refusal is no failure."""
+    from ichnode.service.retraining import REFUSED, REQUEST
+    from ichnode.settings import Settings
+
+    watched = settings_of_deploy("ichnode-retrain.path")
+    assert watched["PathExists"] == str(Settings().retrain.folder / REQUEST)
+    assert watched["Unit"] == "ichnode-retrain.service"
+    assert settings_of_deploy("ichnode-retrain.service")["SuccessExitStatus"] == str(REFUSED)
 
 
 def settings_of_deploy(unit: str) -> dict[str, str]:
