@@ -182,7 +182,8 @@ def paper(
 
     What is done already is not done again.
     """
-    from train.paper import Settings, run_paper
+    from train.paper.running import run_paper
+    from train.paper.settings import Settings
 
     settings = Settings(quick=quick, device=device, pretrained=pretrained, labels=labels)
     print(run_paper(data, out, settings))
