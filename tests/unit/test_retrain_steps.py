@@ -264,3 +264,23 @@ def test_a_policy_file_changes_what_it_names_and_nothing_else(tmp_path: Path) ->
     path.write_text('{"most_ecce": 0.05}')
     with pytest.raises(TrainingError, match="most_ecce"):
         read_policy(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        '{"most_ece": "0.05"}',
+        '{"least_train_series": 4.5}',
+        '{"calibration_slope": [1]}',
+        '{"calibration_slope": 1}',
+        '{"seed": true}',
+        '{"most_ece": NaN}',
+        "[1]",
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(tmp_path: Path, changes: str) -> None:
+    """Before anything is done, and not by a traceback after hours."""
+    path = tmp_path / "policy.json"
+    path.write_text(changes)
+    with pytest.raises(TrainingError, match=r"policy\.json"):
+        read_policy(path)

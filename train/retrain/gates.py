@@ -79,8 +79,8 @@ def no_leak(trained_on: Set[str], holdout: Set[str], same_pixels: int) -> Gate:
         "L1",
         "no leak",
         passed=shared == 0 and same_pixels == 0,
-        sentence=f"{shared} patients and {same_pixels} series with the same pixels are in training "
-        "and in the holdout; there may be none.",
+        sentence=f"{shared} patients and {same_pixels} series with the same pixels are in the "
+        "holdout and in another split; there may be none.",
         figures={"patients": shared, "same_pixels": same_pixels},
     )
 

@@ -26,7 +26,7 @@ class Judged:
     Attributes
     ----------
     seconds : float
-        Median time to read a series, both models timed in turns on the same machine.
+        The shortest time for a few series, both models timed in turns on the same machine.
     """
 
     model_uid: str

@@ -21,7 +21,7 @@ import numpy as np
 from ichnode.domain.findings import LABELS
 from ichnode.nets.architectures import SliceNetwork
 from ichnode.nets.bundle import Bundle
-from ichnode.nets.manifest import CARD
+from ichnode.nets.manifest import CARD, Manifest
 from ichnode.spool import write_durable
 from train.candidate import (
     Trained,
@@ -59,6 +59,22 @@ class Learning:
     seed: int = 7
 
 
+def check_champion(manifest: Manifest) -> None:
+    """Refuse a champion that no candidate can be made from.
+
+    Raises
+    ------
+    TrainingError
+        When it is no single network: the other one would be left behind or answer for nothing.
+    """
+    if {network.role for network in manifest.networks} != {"joint"}:
+        raise TrainingError(
+            f"The champion {manifest.name} consists of several networks; only a single one that "
+            "answers for every label can be trained further. Train a bundle with "
+            "`python -m train fit` instead."
+        )
+
+
 def learn(
     champion: Bundle,
     train: Slices,
@@ -67,19 +83,8 @@ def learn(
     learning: Learning,
     device: str,
 ) -> dict[str, Any]:
-    """Train from the champion on labels of series, or go on where that was interrupted.
-
-    Raises
-    ------
-    TrainingError
-        When the champion is no single network.
-    """
-    manifest = champion.manifest
-    if "joint" not in champion.networks:
-        raise TrainingError(
-            f"The champion {manifest.name} is a pair of networks; only one that answers for every "
-            "label can be trained further. Train a bundle with `python -m train fit` instead."
-        )
+    """Train from the champion on labels of series, or go on where that was interrupted."""
+    check_champion(champion.manifest)
     weak = WeakRecipe(series=learning.series, learns="whole" if learning.full else "late")
     fit_weak(
         _recipe(champion, learning),
@@ -89,7 +94,7 @@ def learn(
         run,
         start=cast(SliceNetwork, copy.deepcopy(champion.networks["joint"])),
         device=device,
-        origin=starting_from(manifest),
+        origin=starting_from(champion.manifest),
     )
     return dict(open_run(run).result)
 

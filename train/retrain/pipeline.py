@@ -6,16 +6,18 @@ Nothing here touches the model that runs: the result is a bundle in the registry
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import getpass
-import hashlib
 import json
+import os
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import structlog
 
 from ichnode.nets.bundle import Bundle
@@ -25,23 +27,25 @@ from train.candidate import predict_with_bundle
 from train.data.cache import Cache, build_cache, open_cache
 from train.data.overlap import overlaps
 from train.data.sources.site import SiteExport
-from train.data.splits import SPLITS, open_key
+from train.data.splits import SPLITS, keep_shares, open_key
 from train.data.views import Slices, all_slices
-from train.judge.metrics import auroc
-from train.predictions import Predictions, read_predictions, write_predictions
+from train.errors import TrainingError
+from train.predictions import read_predictions, write_predictions
 from train.retrain import checks, gates
+from train.retrain.figures import any_auroc, difference, digest_of, figures_of
 from train.retrain.judged import Judged
-from train.retrain.learning import Learning, bundle_of, learn, timed
+from train.retrain.learning import Learning, bundle_of, check_champion, learn, timed
 from train.retrain.ledger import NAME as LEDGER
 from train.retrain.ledger import Ledger
 from train.retrain.policy import Policy
 from train.retrain.report import write_report
 from train.retrain.snapshot import Snapshot, flipped, take_snapshot
 from train.retrain.steps import Progress, Refused
-from train.retrain.studies import Export, read_export
+from train.retrain.studies import Export, ExportedStudy, read_export
 
 log = structlog.get_logger(__name__)
-SPLIT_KEY = "split.key"
+SPLIT_KEY, SPLIT_SHARES = "split.key", "split-shares.json"
+CACHE = "cache"
 GATES = "gates.json"
 
 
@@ -91,9 +95,26 @@ def retrain(asked: Asked) -> Outcome:
     TrainingError
         When it cannot go on, for a reason that a person can mend. A refusal is no error.
     """
+    with _alone(asked.work):
+        return _retrain(asked)
+
+
+@contextlib.contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(f"Another retraining works in {work}; wait for its end.") from None
+        yield
+
+
+def _retrain(asked: Asked) -> Outcome:
     export = read_export(asked.export)
     registry = Registry(asked.registry)
     champion = registry.find("champion")
+    check_champion(champion.manifest)
     recipe = dataclasses.asdict(asked.learning)
     snapshot, folder = take_snapshot(asked.work, export, champion.model_uid, asked.policy, recipe)
     road = _Road(asked, export, registry, champion.folder, snapshot, folder)
@@ -101,8 +122,11 @@ def retrain(asked: Asked) -> Outcome:
         uid = road.go()
     except Refused as refusal:
         log.info("retrain.refused", stage=refusal.gate, reasons=list(refusal.sentences))
-        return Outcome("", refusal, road.report("refused", refusal))
-    return Outcome(uid, None, road.report("challenger"))
+        outcome = Outcome("", refusal, road.report("refused", refusal))
+    else:
+        outcome = Outcome(uid, None, road.report("challenger"))
+    shutil.rmtree(folder / CACHE, ignore_errors=True)  # gigabytes; the export has the pixels
+    return outcome
 
 
 class _Road:
@@ -152,25 +176,37 @@ class _Road:
 
     def _split(self) -> dict[str, Any]:
         key = open_key(self._asked.registry / SPLIT_KEY)
-        counts, patients = checks.count_split(self._export.usable, key, self._policy)
-        write_durable(self._folder / "splits.json", json.dumps(patients, indent=1).encode())
+        keep_shares(self._asked.registry / SPLIT_SHARES, self._policy.shares)
+        write_durable(
+            self._folder / "splits.json",
+            json.dumps(self._check_counts(self._export.usable, key), indent=1).encode(),
+        )
+        return {}
+
+    def _check_counts(self, studies: Sequence[ExportedStudy], key: bytes) -> dict[str, list[str]]:
+        """Note and check how many studies each split has; return the patients of each."""
+        counts, patients = checks.count_split(studies, key, self._policy)
         self._note("counts", {name: [c.with_blood, c.without] for name, c in counts.items()})
         checks.check_counts(counts, self._policy)
-        return {}
+        return patients
 
     def _cache(self) -> dict[str, Any]:
         spec = Bundle.load(self._champion).manifest.preprocess
         source = SiteExport(self._asked.export)
-        cache = build_cache(self._folder / "cache", source, spec, workers=self._asked.workers)
+        cache = build_cache(self._folder / CACHE, source, spec, workers=self._asked.workers)
+        read = set(cache.slices["study"])
+        key = open_key(self._asked.registry / SPLIT_KEY)
+        self._check_counts([one for one in self._export.usable if one.study in read], key)
         parts = self._slices()
-        twice = overlaps(parts["train"], parts["holdout"])
-        leak = gates.no_leak(set(), set(), len(twice))
+        holdout = parts.pop("holdout")
+        twice = sum(len(overlaps(part, holdout)) for part in parts.values())
+        leak = gates.no_leak(set(), set(), twice)
         if leak.refuses:
             raise Refused(leak.id, [leak.sentence])
         return {"slices": len(cache.slices), "quarantined": len(cache.quarantine)}
 
     def _slices(self) -> dict[str, Slices]:
-        cache: Cache = open_cache(self._folder / "cache")
+        cache: Cache = open_cache(self._folder / CACHE)
         context = Bundle.load(self._champion).manifest.preprocess.context_slices
         whole = all_slices(cache, context)
         patients = json.loads((self._folder / "splits.json").read_text(encoding="utf-8"))
@@ -208,14 +244,16 @@ class _Road:
     def _evaluate(self) -> dict[str, Any]:
         """Look at the locked holdout; the look is in the ledger before its result is used."""
         holdout = self._slices()["holdout"]
-        digest = _digest_of(holdout)
+        digest = digest_of(holdout)
+        patients = set(holdout.table["patient"])
         ledger = Ledger(self._asked.registry / LEDGER)
         candidate = Bundle.load(self._folder / "candidate")
-        if ledger.uses(digest) >= self._policy.most_holdout_uses:
+        looks = ledger.uses(digest, patients, besides=candidate.manifest.model_uid)
+        if looks >= self._policy.most_holdout_uses:
             raise Refused(
                 "D5",
                 [
-                    f"These holdout patients were looked at {ledger.uses(digest)} times, which "
+                    f"These holdout patients, or half of them, were looked at {looks} times, which "
                     "uses them up: fresh labelled patients are needed."
                 ],
             )
@@ -226,16 +264,17 @@ class _Road:
             holdout=digest,
             candidate=candidate.manifest.model_uid,
             champion=champion.manifest.model_uid,
-            by=getpass.getuser(),
-            figures={name: _any_auroc(one) for name, one in found.items()},
+            by=_account(),
+            figures={name: any_auroc(one) for name, one in found.items()},
+            patients=patients,
         )
         for name, one in found.items():
             write_predictions(self._folder / f"holdout-{name}.jsonl", one)
         again = predict_with_bundle(Bundle.load(self._folder / "candidate"), holdout)
         return {
-            "difference": _difference(again, found["candidate"]),
+            "difference": difference(again, found["candidate"]),
             "seconds": timed(both, holdout),
-            "looks": ledger.uses(digest),
+            "looks": looks + 1,
         }
 
     def _gates(self) -> dict[str, Any]:
@@ -250,7 +289,7 @@ class _Road:
             gates.no_leak(trained_on, set(candidate.predictions.patients), 0),
             *gates.judge_candidate(champion, candidate, self._policy),
         )
-        self._note("figures", _figures(champion, candidate))
+        self._note("figures", figures_of(champion, candidate))
         refusing = [gate for gate in found if gate.refuses]
         content = {
             "passed": not refusing,
@@ -274,6 +313,11 @@ class _Road:
         )
 
     def _register(self) -> dict[str, Any]:
+        if self._registry.find("champion").model_uid != self._snapshot.champion_uid:
+            raise TrainingError(
+                "Another model became champion while this candidate was made, so that it was "
+                "compared with the wrong one; start the retraining again."
+            )
         folder = self._folder / "candidate"
         shutil.copy(self._folder / GATES, folder / GATES)
         uid = self._registry.install(folder)
@@ -318,37 +362,9 @@ class _Road:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _digest_of(slices: Slices) -> str:
-    """Return a digest of the patients and labels of the holdout."""
-    table = slices.table.drop_duplicates("series_number").sort_values("series")
-    lines = table[["patient", "series", "series_any"]].astype(str).agg(" ".join, axis=1)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _any_auroc(predictions: Predictions) -> float:
-    return auroc(predictions.series_logits[:, 0], predictions.series_truth[:, 0])
-
-
-def _difference(a: Predictions, b: Predictions) -> float:
-    return float(np.abs(a.series_logits - b.series_logits).max())
-
-
-def _figures(champion: Judged, candidate: Judged) -> dict[str, list[str]]:
-    """Return what the report shows of both, as text."""
-    return {
-        name: [f"{measure(champion):.3f}", f"{measure(candidate):.3f}"]
-        for name, measure in (
-            ("AUROC of any haemorrhage, series", lambda j: _any_auroc(j.predictions)),
-            ("Sensitivity, called urgent", _sensitivity),
-            ("Specificity, not called urgent", _specificity),
-            ("Called urgent, of all", lambda j: float(j.urgent.mean())),
-        )
-    }
-
-
-def _sensitivity(one: Judged) -> float:
-    return float(one.urgent[one.predictions.series_truth[:, 0] == 1].mean())
-
-
-def _specificity(one: Judged) -> float:
-    return float((~one.urgent[one.predictions.series_truth[:, 0] == 0]).mean())
+def _account() -> str:
+    """Return the account that runs this; its number where it has no name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}"

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from train.errors import TrainingError
 
@@ -41,7 +43,6 @@ class Policy:
     most_flipped_labels: float = 0.01  # since the last snapshot, without a signed correction
     least_unflagged_coverage: float = 0.8  # of analysed studies that the model did not flag
     most_coverage_gap: float = 0.1  # flagged may be labelled better than unflagged by so much
-    metadata_auroc_alarm: float = 0.6  # reported; stated per scanner in the report
 
     # Gates on the locked holdout.
     least_auroc_change: float = -0.005  # lower bound, series level, any haemorrhage
@@ -80,7 +81,7 @@ def read_policy(path: Path | None) -> Policy:
     Raises
     ------
     TrainingError
-        When the file cannot be read or names a rule that does not exist.
+        When the file cannot be read, names a rule that does not exist, or gives it no number.
     """
     if path is None:
         return Policy()
@@ -92,9 +93,23 @@ def read_policy(path: Path | None) -> Policy:
     if not isinstance(changes, dict) or (unknown := sorted(set(changes) - known)):
         named = unknown[0] if isinstance(changes, dict) else "no object"
         raise TrainingError(f"The policy {path.name} has {named!r}, which is no rule.")
-    if "calibration_slope" in changes:
-        changes["calibration_slope"] = tuple(changes["calibration_slope"])
-    policy = dataclasses.replace(Policy(), **changes)
+    usual = Policy()
+    kept = {name: _as_stated(path, name, value, usual) for name, value in changes.items()}
+    policy = dataclasses.replace(usual, **kept)
     if abs(sum(policy.shares) - 1) > 1e-9 or min(policy.shares) <= 0:
         raise TrainingError("The shares of the policy must be positive and add up to 1.")
     return policy
+
+
+def _as_stated(path: Path, name: str, value: Any, usual: Policy) -> Any:
+    """Return a rule of a policy file as a value of its kind: a number, or two."""
+    default = getattr(usual, name)
+    parts = value if isinstance(default, tuple) and isinstance(value, list) else [value]
+    kinds = (int,) if isinstance(default, int) else (int, float)
+    sound = len(parts) == (len(default) if isinstance(default, tuple) else 1) and all(
+        isinstance(part, kinds) and not isinstance(part, bool) and math.isfinite(part)
+        for part in parts
+    )
+    if not sound:
+        raise TrainingError(f"The policy {path.name} gives {name} a value unlike {default}.")
+    return tuple(parts) if isinstance(default, tuple) else value

@@ -61,7 +61,13 @@ def take_snapshot(
 
 def _frozen(study: ExportedStudy) -> dict[str, Any]:
     key = study.series["key"] if study.series else ""
-    return {"study": study.study, "patient": study.patient, "labels": study.labels, "series": key}
+    return {
+        "study": study.study,
+        "patient": study.patient,
+        "labels": study.labels,
+        "source": study.label_source,
+        "series": key,
+    }
 
 
 def _labels(export: Export) -> dict[str, list[float | None]]:
