@@ -165,3 +165,37 @@ def test_a_study_whose_pixels_are_of_no_use_is_quarantined(tmp_path: Path) -> No
     assert reasons["s1"][0] == "undecodable"
     assert reasons["s2"] == ("undecodable", "arrays that do not fit each other")
     assert reasons["s3"] == ("undecodable", "its file lies outside the export")
+
+
+def test_what_is_not_read_changes_no_labels(tmp_path: Path) -> None:
+    """Another export of the same labels goes on with the same cache; another source does not."""
+    one = SiteExport(written(tmp_path / "a", [study(0), study(1), study(2, confirmed=False)]))
+    other = SiteExport(written(tmp_path / "b", [study(1, band="urgent"), study(0, champion=None)]))
+    third = SiteExport(written(tmp_path / "c", [study(0), study(1, label_source="adjudicated")]))
+    assert one.labels_digest == other.labels_digest
+    assert one.labels_digest != third.labels_digest
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("spacing_mm", [5.0, 0.0, 1.0]), ("positions_mm", [float("nan")])]
+)
+def test_geometry_that_makes_no_sense_is_not_read(
+    tmp_path: Path, name: str, value: list[float]
+) -> None:
+    """A single slice at no place, a pixel without a size."""
+    folder = written(tmp_path, [study(0)])
+    sound = {"spacing_mm": [5.0, 1.0, 1.0], "positions_mm": [0.0]}
+    arrays = {key: np.asarray(held) for key, held in (sound | {name: value}).items()}
+    np.savez(folder / "series" / "k0.npz", hu=np.zeros((1, 4, 4), np.int16), **arrays)
+    with pytest.raises(Unusable, match="do not fit"):
+        SiteExport(folder).read("s0")
+
+
+def test_a_fact_of_another_type_is_not_said(tmp_path: Path) -> None:
+    """One such cell would make a column that nobody can read."""
+    odd = study(0)
+    odd["series"]["facts"] = {"manufacturer": 7, "age_years": "old", "rows": 40}
+    facts = SiteExport(written(tmp_path, [odd])).read("s0").facts
+    assert facts.manufacturer == ""
+    assert np.isnan(facts.age_years)
+    assert facts.rows == 40

@@ -48,9 +48,7 @@ class SiteExport:
         self._studies: dict[str, Mapping[str, Any]] = {}
         self._labels: dict[str, Labels] = {}
         _check_kind(folder)
-        text = _text(folder / "studies.jsonl")
-        self.labels_digest = hashlib.sha256(text.encode()).hexdigest()
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(_text(folder / "studies.jsonl").splitlines(), start=1):
             study = _study(number, line)
             stated = _labels(number, study)
             if study["confirmed"] is True and not np.isnan(stated).all():
@@ -62,6 +60,16 @@ class SiteExport:
                 f"No study of {folder} has a confirmed label; import some with "
                 "`ichnode labels import`."
             )
+
+    @property
+    def labels_digest(self) -> str:
+        """Of what is read of the list, and not of the rest, which each export writes anew."""
+        read = ("study", "patient", "labels", "label_source", "series")
+        lines = [
+            json.dumps([study[name] for name in read], sort_keys=True)
+            for study in self._studies.values()
+        ]
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
     @property
     def licence(self) -> Licence:
@@ -145,21 +153,33 @@ def _pixels(
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise Unusable("undecodable", type(error).__name__) from error
     fits = hu.ndim == 3 and hu.dtype == np.int16 and spacing_mm.shape == (3,)
-    if not fits or positions_mm.shape != (len(hu),) or not (np.diff(positions_mm) > 0).all():
+    fits = fits and positions_mm.shape == (len(hu),) and bool((np.diff(positions_mm) > 0).all())
+    if not fits or not _finite(spacing_mm, positions_mm) or not (spacing_mm > 0).all():
         raise Unusable("undecodable", "arrays that do not fit each other")
     down, across = float(spacing_mm[1]), float(spacing_mm[2])
     return hu, (float(spacing_mm[0]), down, across), positions_mm.astype(np.float64)
 
 
+def _finite(*numbers: np.ndarray[Any, Any]) -> bool:
+    return all(one.dtype.kind in "fiu" and bool(np.isfinite(one).all()) for one in numbers)
+
+
 def _facts(said: Mapping[str, Any]) -> Facts:
-    known = {one.name: one.default for one in dataclasses.fields(Facts)}
-    return Facts(**{n: v for n, v in said.items() if n in known and v is not None})
+    """Return the facts that are of their type; one that is not would spoil the whole column."""
+    known: dict[str, Any] = {one.name: one.default for one in dataclasses.fields(Facts)}
+    return Facts(**{n: v for n, v in said.items() if n in known and _alike(v, known[n])})
+
+
+def _alike(value: object, default: object) -> bool:
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(default)
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         raise TrainingError(f"There is no {path.name} in {path.parent}: it is no export.") from None
 
 
