@@ -77,11 +77,7 @@ def retrain(
         typer.echo(json.dumps(asdict(plan), indent=2) if as_json else _planned(plan))
         return
     outcome = _with_progress(retraining)
-    typer.echo(TOLD[outcome.kind])
-    for sentence in outcome.sentences:
-        typer.echo(f"  {sentence}")
-    if outcome.report is not None:
-        typer.echo(f"Report: {outcome.report}")
+    typer.echo(TOLD[outcome.kind])  # the training itself has told the reasons and the report
     codes = {"challenger": 0, "refused": 3, "failed": 1, "interrupted": EXIT_INTERRUPTED}
     raise typer.Exit(codes[outcome.kind])
 

@@ -226,6 +226,16 @@ def test_a_bundle_is_installed_and_challenged_by_hand(site, tmp_path):
     assert "went through no gates" in facts["objections"][0]
 
 
+def test_the_status_says_how_far_the_shadow_is(site):
+    """Which model runs, since when and by whom; and the challenger's studies so far."""
+    site.challenge(days=1)
+    site.shadow(Finding.NEGATIVE, Finding.POSITIVE)
+    command = ["--config", str(site.config), "status", "--json"]
+    champion, challenger = json.loads(CliRunner().invoke(app, command).stdout)["models"]
+    assert site.uids["champion"] in champion
+    assert "2 of 4 studies in the shadow, 1 in another band, 0 failures" in challenger
+
+
 def test_a_note_is_written_once(site):
     """Whoever finds it missing after a kill writes it; whoever finds it there does not."""
     at = datetime.now(UTC)

@@ -185,6 +185,26 @@ os._exit(0)
     parent.stdout.close()
 
 
+@pytest.mark.slow
+def test_the_training_itself_refuses_too_few_studies(small: Learner) -> None:
+    """The real one, on a real export: it says how many more of what, and nothing is changed."""
+    for number in range(3):
+        study = small.site.scan(
+            analysed(Finding.NEGATIVE), bleeds=["subdural"] if number == 0 else ()
+        )
+        small.site.label(study, any=number == 0)
+    program = (sys.executable, "-m", "train.cli")
+    before = (small.folder / "models" / "aliases.json").read_bytes()
+    outcome = Retraining(small.settings, small.site.worklist, program=program).run(
+        lambda _done, _of: None
+    )
+    assert outcome.kind == "refused"
+    assert outcome.report is not None
+    assert "Refused" in outcome.report.read_text()
+    assert any("more labelled studies with haemorrhage" in one for one in outcome.sentences)
+    assert (small.folder / "models" / "aliases.json").read_bytes() == before
+
+
 def test_a_plan_counts_and_says_what_is_missing(learner: Learner) -> None:
     """By label, flagged and not, and how many more of what; nothing is written."""
     site = learner.site
