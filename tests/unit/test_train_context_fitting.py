@@ -213,3 +213,11 @@ def test_a_recipe_is_read_back_and_checked() -> None:
     for wrong in ({"epochs": 0}, {"slice_dropout": 1.0}, {"hidden": 0}, {"warm_share": 0.0}):
         with pytest.raises(TrainingError, match="makes no sense"):
             check(dataclasses.replace(recipe, **wrong))
+
+
+def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under torchrun each process would write the same files."""
+    kept, series, *_ = neighbourly(tmp_path, count=40)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="without torchrun"):
+        fit_context(QUICK, kept, series[:32], series[32:], tmp_path / "a", quiet=True)

@@ -170,6 +170,15 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(weak: Cache, tmp_path: 
     assert state_digest(whole) == state_digest(again)
 
 
+def test_the_clock_can_end_a_run(weak: Cache, tmp_path: Path) -> None:
+    """With next to no time it makes one step, looks, and keeps what it has."""
+    train, watch = parted(weak)
+    recipe = dataclasses.replace(QUICK, minutes=1e-6)
+    fit_weak(recipe, FOUR, train, watch, tmp_path, device="cpu", quiet=True)
+    assert open_run(tmp_path).result["steps"] == 1
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 2
+
+
 def test_a_folder_of_another_run_is_refused(weak: Cache, tmp_path: Path) -> None:
     """Another pooling, or other labels of the same series, is another run."""
     train, watch = parted(weak)

@@ -33,7 +33,7 @@ from train.learn.journal import cut_off
 from train.learn.losses import label_weights, masked_cross_entropy, mean
 from train.learn.precision import arithmetic
 from train.learn.predicting import images_of
-from train.learn.recipe import Recipe
+from train.learn.recipe import Recipe, read_recipe
 from train.learn.run_folder import CHECKPOINT
 from train.learn.schedule import pace, size_px
 from train.learn.sizes import has_statistics, reestimate
@@ -51,6 +51,7 @@ class BagStage(Stage[BagBatch]):
     """
 
     name = "Weak labels"
+    of_slices = False  # they are not labelled; where they are, that is for the end
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class BagStage(Stage[BagBatch]):
         start: SliceNetwork | None,
     ) -> None:
         self._recipe, self._weak, self._bags, self._plan = recipe, weak, bags, plan
+        self.minutes = recipe.minutes
         self._watch, self.folder, self.device = bags_of(watch, recipe), run, device
         self.epochs, self.per_epoch = recipe.epochs + recipe.frozen_epochs, plan.per_epoch
         usual = float(np.mean([len(one) for one in bags.members]))
@@ -133,7 +135,7 @@ class BagStage(Stage[BagBatch]):
         found = self._figures(self._averaged)
         if math.isnan(found.loss) or found.loss < self._best_loss:
             self._best.load_state_dict(self._averaged.state_dict())
-            self._best_loss, self.best_epoch = found.loss, self.step // self.per_epoch
+            self._best_loss, self.best_epoch = found.loss, -(-self.step // self.per_epoch)
         return found
 
     def _figures(self, reader: BagReader) -> Watched:
@@ -182,7 +184,8 @@ class BagStage(Stage[BagBatch]):
         if not path.is_file():
             return
         content = load_checkpoint(path)
-        if content["recipes"] != [self._recipe.to_json(), self._weak.to_json()]:
+        recipe, weak = content["recipes"]
+        if not self._recipe.same_run(read_recipe(recipe)) or weak != self._weak.to_json():
             raise TrainingError(f"{path} is of another recipe; give another folder.")
         for name, part in self._parts().items():
             part.load_state_dict(content[name])

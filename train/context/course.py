@@ -7,6 +7,7 @@ process: features of series are learnt from in minutes, and series of images by 
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -60,6 +61,10 @@ class Stage(ABC, Generic[_BatchT]):
         That an epoch looks at, about.
     size_px : int
         Of the images.
+    minutes : float
+        End by the clock, the schedule included; 0 for no limit.
+    of_slices : bool
+        Whether it is the AUROC of slices that is written down, where it can be given.
     step : int
         Steps made; all that is drawn follows from it and the seed.
     spent_s : float
@@ -72,13 +77,21 @@ class Stage(ABC, Generic[_BatchT]):
     per_epoch: int
     slices: int
     size_px: int
+    minutes: float = 0.0
+    of_slices: bool = True
     step: int = 0
     spent_s: float = 0.0
 
     @property
     def total(self) -> int:
-        """Steps of the whole run."""
+        """Steps of the whole run, where the clock does not end it before."""
         return self.epochs * self.per_epoch
+
+    @property
+    def progress(self) -> float:
+        """How far it is: 0 at the first step, 1 at the end."""
+        by_steps = self.step / self.total
+        return max(by_steps, self.spent_s / (60 * self.minutes)) if self.minutes else by_steps
 
     @abstractmethod
     def batches(self, first: int, last: int) -> Generator[_BatchT, None, None]:
@@ -107,10 +120,13 @@ def go(stage: Stage[_BatchT], *, save_every_s: float = 120.0, quiet: bool = Fals
     Raises
     ------
     TrainingError
-        When the loss is no number any more; the checkpoint before it stays.
+        When the loss is no number any more, with the checkpoint before it kept, or when several
+        processes were started.
     KeyboardInterrupt
         After Ctrl-C or SIGTERM, once a checkpoint is written.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError("This runs on one process; start it without torchrun.")
     with stop_request() as asked:
         _Course(stage, quiet=quiet).go(asked, save_every_s)
     draw_plots(stage.folder)
@@ -128,20 +144,21 @@ class _Course(Generic[_BatchT]):
         stage, saved = self._stage, time.monotonic()
         batches = stage.batches(stage.step, stage.total)
         with self._bar, closing(batches):
-            shown = self._bar.add_task(stage.name, total=stage.total, completed=stage.step)
+            shown = self._bar.add_task(stage.name, total=1.0)
             for batch in batches:
-                self._losses.append(stage.teach(batch, stage.step / stage.total))
+                self._losses.append(stage.teach(batch, stage.progress))
                 stage.step += 1
                 stage.spent_s = self._before_s + time.monotonic() - self._began
-                if stage.step % stage.per_epoch == 0:
-                    said = self._end_epoch()
-                    self._bar.update(shown, description=said)
-                    saved = time.monotonic()
+                over = stage.progress >= 1
+                if over or stage.step % stage.per_epoch == 0:
+                    self._bar.update(shown, description=self._end_epoch())
                 elif asked.is_set() or time.monotonic() - saved > save_every_s:
                     self._save()
                     saved = time.monotonic()
-                self._bar.update(shown, completed=stage.step)
-                if asked.is_set() and stage.step < stage.total:
+                self._bar.update(shown, completed=stage.progress)
+                if over:
+                    break
+                if asked.is_set():
                     raise KeyboardInterrupt
 
     def _end_epoch(self) -> str:
@@ -162,15 +179,15 @@ class _Course(Generic[_BatchT]):
         return said
 
     def _row(self, loss: float, found: Watched) -> Row:
-        stage, epoch = self._stage, self._stage.step // self._stage.per_epoch
-        by_slice = not math.isnan(found.slice_auroc)
+        stage, epoch = self._stage, -(-self._stage.step // self._stage.per_epoch)
+        by_slice = stage.of_slices and not math.isnan(found.slice_auroc)
         return Row(
             step=stage.step,
             epoch=epoch,
             size_px=stage.size_px,
-            rate=stage.rate(stage.step / stage.total),
+            rate=stage.rate(stage.progress),
             loss=loss,
-            images_per_s=epoch * stage.slices / max(stage.spent_s, 1e-9),
+            images_per_s=stage.step / stage.per_epoch * stage.slices / max(stage.spent_s, 1e-9),
             seconds=stage.spent_s,
             watch_loss=found.loss,
             watch_auroc=found.slice_auroc if by_slice else found.series_auroc,

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ichnode.nets.architectures import SliceNetwork
 from ichnode.nets.pretrained import InitialWeights
@@ -33,9 +32,11 @@ from train.context.pooling import SERVED_BY
 from train.context.weak_recipe import WeakRecipe, check_weak, read_weak_recipe
 from train.data.views import Slices
 from train.errors import TrainingError
+from train.learn.loop import check_parts, reproducible
 from train.learn.precision import choose_device
 from train.learn.recipe import Recipe, check
 from train.learn.run_folder import SplitKey, begin, describe, finish, kept_result, open_run
+from train.learn.watching import watched_part
 
 _WEAK = "weak.json"
 
@@ -81,13 +82,14 @@ def fit_weak(
     check_weak(weak, recipe)
     if weak.learns != "whole" and start is None:
         raise TrainingError("A network that starts from chance learns as a whole: --learns whole.")
-    _check_parts(train, watch)
+    check_parts(recipe, train, watch)
     bags = bags_of(train, recipe)
     plan = plan_bags(bags, recipe, weak.series)
     _begin_weak(run, recipe, weak, _described(train, watch, plan.negatives_kept), split, origin)
     if kept_result(run) is None:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            stage = BagStage(recipe, weak, bags, plan, watch, run, choose_device(device), start)
+        with reproducible(recipe):
+            looked_at = watched_part(watch, recipe)
+            stage = BagStage(recipe, weak, bags, plan, looked_at, run, choose_device(device), start)
             go(stage, quiet=quiet)
             network, found = stage.finished()
         finish(run, network, _result(weak, stage, found, averages=recipe.averaging > 0))
@@ -128,14 +130,6 @@ def _described(train: Slices, watch: Slices, negatives_kept: float) -> dict[str,
     for part in (train, watch):
         digest.update(np.ascontiguousarray(part.series_labels).tobytes())
     return data | {"digest": digest.hexdigest(), "labels_of": "series"}
-
-
-def _check_parts(train: Slices, watch: Slices) -> None:
-    if not len(train) or not len(watch):
-        which = "learn from" if not len(train) else "watch"
-        raise TrainingError(f"There are no series to {which}; add patients or change the split.")
-    if set(train.table["patient"]) & set(watch.table["patient"]):
-        raise TrainingError("A patient is among those to learn from and those to watch.")
 
 
 def _result(weak: WeakRecipe, stage: BagStage, found: Watched, *, averages: bool) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def draw_plots(run: Path) -> None:
     folder.mkdir(exist_ok=True)
     pictures: dict[str, tuple[Sequence[str], str, str]] = {
         "loss": (("loss", "watch_loss"), "cross-entropy", "linear"),
-        "auroc": (("watch_auroc",), "AUROC of watched slices", "linear"),
+        "auroc": (("watch_auroc",), "AUROC of what is watched", "linear"),
         "rate": (("rate",), "learning rate of the head", "log"),
     }
     for name, (columns, title, scale) in pictures.items():

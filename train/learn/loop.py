@@ -85,10 +85,10 @@ def fit(
         After a stop was asked for and the checkpoint is written.
     """
     check(recipe)
-    _check_parts(recipe, train, watch)
+    check_parts(recipe, train, watch)
     train, _ = clean(train, recipe.cleaning)
     made = plan(train, recipe)
-    with _reproducible(recipe), team(conditions.device) as ours, stop_request() as asked:
+    with reproducible(recipe), team(conditions.device) as ours, stop_request() as asked:
         if ours.leads:
             data = describe(train, watch, made.negatives_kept)
             begin(run, recipe, data, split=split, start=origin)
@@ -105,7 +105,14 @@ def fit(
         return open_run(run).network
 
 
-def _check_parts(recipe: Recipe, train: Slices, watch: Slices) -> None:
+def check_parts(recipe: Recipe, train: Slices, watch: Slices) -> None:
+    """Refuse slices that do not fit the recipe or each other.
+
+    Raises
+    ------
+    TrainingError
+        With what to change.
+    """
     if not len(train) or not len(watch):
         which = "learn from" if not len(train) else "watch"
         raise TrainingError(f"There are no slices to {which}; add patients or change the split.")
@@ -119,7 +126,7 @@ def _check_parts(recipe: Recipe, train: Slices, watch: Slices) -> None:
 
 
 @contextmanager
-def _reproducible(recipe: Recipe) -> Iterator[None]:
+def reproducible(recipe: Recipe) -> Iterator[None]:
     """Leave the process's own randomness as it was, and repeat ourselves where asked to.
 
     Bit by bit only on the same kind of GPU with the same versions, and some 10 to 30 % slower.
