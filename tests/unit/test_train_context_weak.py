@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.context_kit import SPEC, as_slices, squares, untrained
+from train.context.bag_reader import start_at_prevalence
 from train.context.bags import bags_of, embed_parts, parts_of, plan_bags, read_bags
 from train.context.features import state_digest
 from train.context.joining import rule_of
@@ -107,6 +108,20 @@ def test_a_series_in_parts_has_the_gradient_of_the_whole() -> None:
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
     for once, afterwards in statistics:
         assert torch.equal(once, afterwards)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18_local", "resnet18", "resnet18_concat"])
+def test_an_untrained_network_says_how_common_each_label_is(architecture: str) -> None:
+    """Whatever its head: the mean logit of each label is about the log odds of its prevalence."""
+    network = untrained(architecture=architecture).eval()
+    truth = np.full((40, 6), np.nan, np.float32)
+    truth[:, 0], truth[:, 1] = np.arange(40) % 2, np.arange(40) < 2
+    start_at_prevalence(network, truth)
+    with torch.no_grad():
+        said = network(torch.zeros(1, SPEC.channels, 32, 32))[0]
+    untold = said[2:].mean()
+    assert abs(float(said[0] - untold)) < 1.5
+    assert -4.5 < float(said[1] - untold) < -1.0
 
 
 def test_parts_are_mixed_and_come_back_in_order(weak: Cache) -> None:

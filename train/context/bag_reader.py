@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -17,13 +19,29 @@ from train.learn.recipe import Recipe
 
 
 class BagReader(nn.Module):
-    """What learns from labels of series; its network is what is kept in the end."""
+    """What learns from labels of series; its network is what is kept in the end.
 
-    def __init__(self, recipe: Recipe, weak: WeakRecipe, start: SliceNetwork | None) -> None:
+    Parameters
+    ----------
+    truth : ndarray, float32, (series, answer)
+        Of the series that are learnt from, for the first guess of a network of random weights.
+    start : SliceNetwork, optional
+        A network to start from.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        weak: WeakRecipe,
+        truth: npt.NDArray[np.float32],
+        start: SliceNetwork | None = None,
+    ) -> None:
         super().__init__()
         torch.manual_seed(recipe.seed)
         fresh = build(recipe.architecture, recipe.preprocess().channels, len(recipe.answers))
         self.network = fresh if start is None else copy.deepcopy(start)
+        if start is None:
+            start_at_prevalence(fresh, truth)
         self.pooling = make_pooling(weak.pooling, self.network.feature_width, self.network.outputs)
 
     def embed(self, parts: Sequence[Tensor], places: Tensor) -> Tensor:
@@ -36,6 +54,30 @@ class BagReader(nn.Module):
         logits = self.network.classify(features)
         pooled: Tensor = self.pooling(by_series, padded(logits, lengths)[0], present)
         return pooled
+
+
+@torch.no_grad()
+def start_at_prevalence(network: SliceNetwork, truth: npt.NDArray[np.float32]) -> None:
+    """Let an untrained network say of everything what share of the series shows it.
+
+    Otherwise it spends its first epochs on learning no more than that.
+
+    Parameters
+    ----------
+    truth : ndarray, float32, (series, answer)
+        1, 0, or NaN where it is not known.
+
+    References
+    ----------
+    Lin T-Y et al., Focal Loss for Dense Object Detection, ICCV 2017: a prior for rare classes.
+    """
+    shown, absent = ((truth == value).sum(axis=0) + 0.5 for value in (1, 0))
+    log_odds = torch.from_numpy(np.log(shown / absent))
+    layers = [one for whole in network.groups()[-1] for one in whole.modules()]
+    biases = [b for one in layers if isinstance(b := getattr(one, "bias", None), nn.Parameter)]
+    answering = [bias for bias in biases if len(bias) == network.outputs]
+    for bias in answering:  # of several, as in resnet18_local, the logit is the sum
+        bias.copy_(log_odds / len(answering))
 
 
 def bag_optimizer(reader: BagReader, recipe: Recipe) -> torch.optim.AdamW:

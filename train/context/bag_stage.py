@@ -70,7 +70,7 @@ class BagStage(Stage[BagBatch]):
         self.epochs, self.per_epoch = recipe.epochs + recipe.frozen_epochs, plan.per_epoch
         usual = float(np.mean([len(one) for one in bags.members]))
         self.slices, self.size_px = round(usual * plan.per_epoch * plan.batch), recipe.size_px
-        self._reader = BagReader(recipe, weak, start).to(device)
+        self._reader = BagReader(recipe, weak, bags.truth, start).to(device)
         self._averaged = copy.deepcopy(self._reader) if recipe.averaging else self._reader
         self._best = copy.deepcopy(self._reader)
         self._best_loss, self.best_epoch = math.inf, 0
