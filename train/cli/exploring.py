@@ -30,6 +30,8 @@ def explore(
     seed: Annotated[int, typer.Option(help="Of the slices that are drawn.")] = 7,
 ) -> None:
     """Write one page about a dataset: labels, scanners, slices in each window, leakage alarms."""
+    from rich.console import Console
+
     from train.data.splits import open_key
     from train.errors import TrainingError
     from train.explore.explored import open_explored
@@ -42,13 +44,14 @@ def explore(
         raise TrainingError(
             f"There is no key {place}; leave --key out where nothing is parted yet."
         )
-    found = look(
-        open_explored(data),
-        key=open_key(place) if place else None,
-        pictures=pictures,
-        seed=seed,
-    )
-    page = write_page(out, found)
+    with Console(stderr=True).status(f"Looking at {data}"):
+        found = look(
+            open_explored(data),
+            key=open_key(place) if place else None,
+            pictures=pictures,
+            seed=seed,
+        )
+        page = write_page(out, found)
     print(summary(found))
     for alarm in found.alarms:
         if alarm.state in ("alarm", "look"):
@@ -72,6 +75,8 @@ def baseline(
     """
     import json
 
+    from rich.console import Console
+
     from ichnode.domain.findings import LABELS
     from train.errors import TrainingError
     from train.explore.baseline import metadata_baseline, metadata_of
@@ -83,10 +88,11 @@ def baseline(
     if level not in known:
         raise TrainingError(f"The level is one of {', '.join(known)}.")
     explored = open_explored(cache)
-    results = [
-        metadata_baseline(metadata_of(explored, one, label), seed=seed)  # type: ignore[arg-type]
-        for one in known[level]
-    ]
+    with Console(stderr=True).status("Asking the forest"):
+        results = [
+            metadata_baseline(metadata_of(explored, one, label), seed=seed)  # type: ignore[arg-type]
+            for one in known[level]
+        ]
     for result in results:
         print(result.sentence())
         for name, fall in result.importances[:5]:

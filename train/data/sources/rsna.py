@@ -180,12 +180,15 @@ def read_stage_2(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
             f"{path.name} has {differing} rows that contradict an earlier row of the same ID; "
             "take the file as it was published."
         )
-    split = rows["ID"].str.rsplit("_", n=1, expand=True)
-    if split.shape[1] != 2 or not split[1].isin(LABELS).all():
+    places = {label: index for index, label in enumerate(LABELS)}
+    parts = [name.rpartition("_") for name in rows["ID"].tolist()]
+    columns = np.fromiter((places.get(part[2], -1) for part in parts), np.int64, len(parts))
+    if (columns < 0).any():
         raise TrainingError(f"{path.name} has an ID that ends in none of {', '.join(LABELS)}.")
-    long = pd.DataFrame({"image": split[0], "label": split[1], "value": rows["Label"]})
-    wide = long.pivot(index="image", columns="label", values="value")
-    wide = wide.reindex(columns=list(LABELS)).astype(np.float32)
+    numbers, images = pd.factorize(np.array([part[0] for part in parts], object))
+    values = np.full((len(images), len(LABELS)), UNKNOWN)
+    values[numbers, columns] = rows["Label"].to_numpy()
+    wide = pd.DataFrame(values, index=images, columns=list(LABELS))
     wrong = int(contradictory(wide.to_numpy()).sum())
     return wide, (
         *_count(twice, "rows were there twice"),
