@@ -18,7 +18,7 @@ from datetime import datetime
 
 import structlog
 
-from ichnode.domain.errors import IchnodeError, ModelUnusable
+from ichnode.domain.errors import ModelUnusable, Transient
 from ichnode.nets.registry import Registry
 from ichnode.service.orphans import SUPERVISOR_VARIABLE
 from ichnode.service.retraining import REQUEST, due_again, is_running
@@ -34,7 +34,7 @@ UNHEARD_S = 3600.0
 NICENESS = 19
 
 
-class RetrainingStands(IchnodeError):
+class RetrainingStands(Transient):
     """A scheduled retraining does not get on."""
 
 
@@ -72,6 +72,7 @@ class RetrainSchedule:
         self._local_hour = local_hour
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = -math.inf  # monotonic
+        self._said = ""
 
     def retrain(self) -> bool:
         """Look whether it is time, and start a run if so; a job of housekeeping.
@@ -102,7 +103,7 @@ class RetrainSchedule:
         """Say whether one was started lately that has not even begun, or ended at once."""
         requested = (self._settings.folder / REQUEST).exists()
         if requested and time.time() - self._requested_at() > UNHEARD_S:
-            raise RetrainingStands(
+            raise self._standing(
                 "Nobody takes the request for a retraining; run: "
                 "systemctl enable --now ichnode-retrain.path"
             )
@@ -117,7 +118,15 @@ class RetrainSchedule:
         """Fail, so that the health check shows it, for as long as the last run counts as failed."""
         last = self._worklist.history.latest(RETRAINING, "began", "ended")
         if last and last[0].detail.get("outcome") == "failed":
-            raise RetrainingStands("The last retraining failed; its log says why.")
+            raise self._standing("The last retraining failed; its log says why.")
+        self._said = ""
+
+    def _standing(self, sentence: str) -> RetrainingStands:
+        """Return the failure of this job; say it in the log once, and not every minute."""
+        if sentence != self._said:
+            self._said = sentence
+            log.error("retraining.stands", sentence=sentence)
+        return RetrainingStands(sentence)
 
     def _is_time(self) -> bool:
         lines = self._worklist.history.latest(RETRAINING, "began", "ended", limit=MOST_TRIES)
@@ -134,7 +143,7 @@ class RetrainSchedule:
         now: datetime = self._worklist.cases.now()
         if due_again(lines[0].at, now, self._settings.every_days):
             return True
-        raise RetrainingStands(f"A retraining was cut short {MOST_TRIES} times in a row.")
+        raise self._standing(f"A retraining was cut short {MOST_TRIES} times in a row.")
 
     def _in_hours(self) -> bool:
         first, last, hour = (
