@@ -36,6 +36,7 @@ def read(text: str) -> list[tuple[str, str]]:
 @example("subdural and " * 300 + "haematoma")
 @example("\0:?;.,\n" * 100)
 @example("FINDINGS:\n" * 50)
+@example("blood in the left " * 300)
 @settings(max_examples=300, deadline=2000)
 def test_any_text_has_an_answer_with_evidence_inside_it(text):
     """Never an error; evidence lies within the text; labels are complete."""

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias, cast
 Section: TypeAlias = Literal["ignored", "findings", "impression", "addendum"]
 
 _NARROWEST = 60  # characters: no typewriter breaks lines before
+_LONGEST = 1500  # characters: what goes on for longer is no sentence, and would take long to read
 _ABBREVIATIONS = frozenset(
     ("dr", "mr", "mrs", "ms", "prof", "st", "approx", "vs", "e.g", "i.e", "cf")
 )
@@ -115,11 +116,19 @@ def _spans(report: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     width = max(_NARROWEST, *(len(line) for line in report.splitlines()), 0)
     low = start
     for high in [*_breaks(report, start, end, width), end]:
-        piece = report[low:high]
-        if stripped := piece.strip():
-            first = low + piece.index(stripped[0])
-            yield first, first + len(stripped)
+        while high - low > _LONGEST:
+            cut = max(report.rfind(" ", low, low + _LONGEST), low + _LONGEST // 2)
+            yield from _without_space(report, low, cut)
+            low = cut
+        yield from _without_space(report, low, high)
         low = high
+
+
+def _without_space(report: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    piece = report[start:end]
+    if stripped := piece.strip():
+        first = start + piece.index(stripped[0])
+        yield first, first + len(stripped)
 
 
 def _breaks(report: str, start: int, end: int, width: int) -> Iterator[int]:
