@@ -153,6 +153,19 @@ def test_a_patient_with_two_studies_cannot_be_labelled_as_such(studies, tmp_path
         source.read(source.jobs()[0])
 
 
+def test_one_number_of_two_patients_is_the_label_of_neither(studies, tmp_path: Path) -> None:
+    """An accession number that was used again does not say whose scan is meant."""
+    identity = studies[1][0].identity
+    other = dataclasses.replace(studies[1][1].identity, accession=identity.accession)
+    folder = tmp_path / "scans"
+    shutil.copytree(studies[0] / "disc0" / "deep" / "head", folder / "first")
+    write_study(folder / "second", SEED + 7, identity=other, extras=(), slices=8, size_px=64)
+    (tmp_path / "labels.csv").write_text(f"accession_number,any\n{identity.accession},1\n")
+    source = open_known("dicom-folder", str(folder), tmp_path / "labels.csv", KEY)
+    with pytest.raises(Unusable, match="several patients"):
+        source.read(source.jobs()[0])
+
+
 def test_a_study_without_a_suitable_series_says_why(studies, tmp_path: Path) -> None:
     """The reasons are the node's, and counted."""
     folder = tmp_path / "scans"

@@ -196,6 +196,18 @@ def test_a_file_that_is_no_dicom_is_quarantined_by_itself(tmp_path):
     assert len(source.read(FIRST).hu) == 12
 
 
+def test_a_file_that_was_fetched_again_is_read_again(tmp_path):
+    """What was damaged is not remembered as such for ever."""
+    write_rsna(tmp_path)
+    path = next((tmp_path / "stage_2_train").glob("*.dcm"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    assert f"file-{path.stem}" in opened(tmp_path).jobs()
+    path.write_bytes(whole)
+    for _ in range(2):
+        assert f"file-{path.stem}" not in opened(tmp_path).jobs()
+
+
 def test_it_travels_to_other_processes(written):
     """A source is read by a pool, so it comes whole out of a pickle."""
     folder, truths = written

@@ -96,3 +96,9 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "labels.csv", tmp_path / "none.csv"):
         with pytest.raises(TrainingError, match="cannot be read as a CSV"):
             read_labels(path)
+
+
+def test_an_open_quotation_mark_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """The rest of a long file is one cell then, which is too long."""
+    with pytest.raises(TrainingError, match="quotation mark"):
+        read_labels(written(tmp_path, 'series_uid,any\n"1.2,1\n' + "1.3,0\n" * 30000))

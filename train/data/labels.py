@@ -89,9 +89,14 @@ def read_labels(path: Path) -> LabelTable:
     first = text.split("\n", 1)[0]
     separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text), delimiter=separator)
-    header = [name.strip().lower() for name in next(reader, [])]
-    level = _level(path, header)
-    return _table(path, level, header, reader, hashlib.sha256(text.encode()).hexdigest())
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    try:
+        header = [name.strip().lower() for name in next(reader, [])]
+        return _table(path, _level(path, header), header, reader, digest)
+    except csv.Error:
+        raise TrainingError(
+            f"{path.name} is no CSV from line {reader.line_num} on; is a quotation mark open?"
+        ) from None
 
 
 def _level(path: Path, header: list[str]) -> Level:

@@ -80,6 +80,8 @@ class DicomFolder:
         """Read one series; of a study the one that suits best."""
         if job in self.broken:
             raise Unusable("undecodable", self.broken[job])
+        if _of_several_people(self.units[job]):
+            raise Unusable("several patients", f"under one {self.level}")
         if self.level in ("sop_uid", "file", "series_uid"):
             return self._series(job)
         return self._study(job)
@@ -91,7 +93,10 @@ class DicomFolder:
         unknown = np.full(len(LABELS), UNKNOWN)
 
         def labels_of(one: ReadSlice) -> Labels:
-            return self.labels_of.get(one.header.sop_uid, unknown) if by_slice else unknown
+            stated = self.labels_of.get(one.header.sop_uid, unknown) if by_slice else unknown
+            if one.sop_uid == one.header.sop_uid:
+                return stated
+            return np.where(stated == 1, UNKNOWN, stated)  # some frame of it shows blood, not all
 
         return series_of(
             read_files(one.path for one in files),
@@ -100,9 +105,14 @@ class DicomFolder:
             study=files[0].study_uid,
             series=job,
             labels_of=labels_of,
-            series_labels=unknown if by_slice else self.labels_of[job],
+            series_labels=self._shown(labelled) if by_slice else self.labels_of[job],
             label_source=self.sources[labelled[0] if by_slice else job],
         )
+
+    def _shown(self, labelled: Sequence[str]) -> Labels:
+        """Return 1 where any of the labelled images of a series shows it, NaN otherwise."""
+        shown = np.stack([self.labels_of[uid] for uid in labelled]) == 1
+        return np.where(shown.any(axis=0), np.float32(1), UNKNOWN)
 
     def _study(self, job: str) -> SourceSeries:
         files = self.units[job]
@@ -136,6 +146,16 @@ class DicomFolder:
         if not one.patient_id:
             return pseudonym("study", one.study_uid, key=self.key)
         return pseudonym(one.issuer, one.patient_id, key=self.key)
+
+
+def _of_several_people(files: Sequence[Found]) -> bool:
+    """Say whether files that one label is about belong to several people.
+
+    Numbers are used again: accession numbers by two departments, patient numbers by two hospitals.
+    """
+    return any(
+        len({getattr(one, name) for one in files} - {""}) > 1 for name in ("patient_id", "issuer")
+    )
 
 
 def open_source(path: str, labels: Path | None, key: bytes) -> DicomFolder:

@@ -42,19 +42,35 @@ def header_table(folder: Path, names: Sequence[str], workers: int = 0) -> pd.Dat
         `COLUMNS`, all text; ``problem`` says why there is nothing else, "" where there is.
     """
     kept = _place(folder, names)
+    known = _remembered(kept, names)
+    if known is None:
+        table = _read(folder, names, workers)
+    elif (bad := known["problem"] != "").any():
+        # A file that was damaged may have been fetched again since.
+        table = known.astype(object)
+        table.loc[bad] = _read(folder, known["name"][bad].tolist(), workers).to_numpy()
+    else:
+        return known
+    with contextlib.suppress(OSError):  # a read-only home costs the next scan, and nothing else
+        save_table(table, kept)
+    return table
+
+
+def _remembered(kept: Path, names: Sequence[str]) -> pd.DataFrame | None:
     with contextlib.suppress(OSError, ValueError):
         table = pd.read_parquet(kept)
-        if tuple(table.columns) == COLUMNS and len(table) == len(names):
+        if tuple(table.columns) == COLUMNS and table["name"].tolist() == list(names):
             return table
+    return None
+
+
+def _read(folder: Path, names: Sequence[str], workers: int) -> pd.DataFrame:
     found = scan([folder / name for name in names], _identity, workers)
     rows = [
         (name, "", "", "", str(one)) if isinstance(one, Unusable) else (name, *one, "")
         for name, one in zip(names, found, strict=True)
     ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=str)
-    with contextlib.suppress(OSError):  # a read-only home costs the next scan, and nothing else
-        save_table(table, kept)
-    return table
+    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=str)
 
 
 def _identity(path: Path, header: Header) -> tuple[str, str, str]:  # noqa: ARG001 - the form that `scan` asks for

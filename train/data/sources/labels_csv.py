@@ -80,19 +80,30 @@ def read_rows(path: Path, columns: Iterable[str]) -> list[Row]:
     TrainingError
         When the file is not there, cannot be read, or lacks a column.
     """
-    reader = csv.reader(io.StringIO(text_of(path)))
-    names = [" ".join(name.split()) for name in next(reader, [])]
+    (_, header), *lines = _parsed(path)
+    names = [" ".join(name.split()) for name in header]
     if missing := [name for name in columns if name not in names]:
         raise TrainingError(
             f"{path.name} has no column {missing[0]}; take the file as it was published."
         )
     rows = []
-    for cells in reader:
+    for number, cells in lines:
         if any(cell.strip() for cell in cells):
             filled = [cell.strip() for cell in cells] + [""] * (len(names) - len(cells))
-            held = dict(zip(names, filled, strict=False))
-            rows.append(Row(path.name, reader.line_num, held))
+            rows.append(Row(path.name, number, dict(zip(names, filled, strict=False))))
     return rows
+
+
+def _parsed(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the cells of each row with its line; there is at least one row."""
+    reader = csv.reader(io.StringIO(text_of(path)))
+    try:
+        return [(reader.line_num, cells) for cells in reader] or [(1, [])]
+    except csv.Error:
+        raise TrainingError(
+            f"{path.name} is no CSV from line {reader.line_num} on; take the file as it was "
+            "published."
+        ) from None
 
 
 def text_of(path: Path) -> str:
