@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import ContextSpec, Manifest
+from ichnode.nets.pretrained import InitialWeights
 from train.candidate import Trained, TrainedNetwork, trained_on, write_candidate
 from train.context.joining import joined_networks
 from train.data.views import Slices
@@ -52,9 +53,22 @@ def export_run(
             recipe=run.recipe.to_json(),
             data=trained_on(learnt_from),
             context=context,
-            initial=run.start,
+            initial=_starts(run, subtypes),
         ),
         folder,
+    )
+
+
+def _starts(run: OpenedRun, subtypes: OpenedRun | None) -> InitialWeights | None:
+    """Return what the networks started from; the terms of both follow a pair."""
+    starts = [one.start for one in (run, subtypes) if one is not None and one.start is not None]
+    if len(set(starts)) < 2:
+        return starts[0] if starts else None
+    return InitialWeights(
+        name=" and ".join(one.name for one in starts),
+        digest=",".join(one.digest for one in starts),
+        licence="; ".join(dict.fromkeys(one.licence for one in starts)),
+        non_commercial=any(one.non_commercial for one in starts),
     )
 
 

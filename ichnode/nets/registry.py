@@ -83,7 +83,8 @@ class Entry:
     @property
     def non_commercial(self) -> bool:
         """Whether the terms of what it learned from rule out commercial use."""
-        return _NON_COMMERCIAL.search(self.manifest.provenance.licence) is not None
+        stated = self.manifest.provenance
+        return bool(stated.restrictions or _NON_COMMERCIAL.search(stated.licence))
 
     def gates(self) -> dict[str, Any] | None:
         """Return what the gates of a retraining said, or None where it went through none.
