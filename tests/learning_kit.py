@@ -73,6 +73,7 @@ class Squares:
     """The same as a source, for tests that need a cache on disk."""
 
     count: int
+    side: int = SIDE
     name: str = "squares"
 
     @property
@@ -86,7 +87,7 @@ class Squares:
 
     def read(self, job: str) -> SourceSeries:
         """Make one."""
-        return square_series(int(job))
+        return square_series(int(job), side=self.side)
 
 
 def square_slices(numbers: Sequence[int], context_slices: int = 1, side: int = SIDE) -> Slices:

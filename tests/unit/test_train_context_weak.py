@@ -13,7 +13,14 @@ import torch
 
 from tests.context_kit import SPEC, as_slices, squares, untrained
 from train.context.bag_reader import start_at_prevalence
-from train.context.bags import bags_of, embed_parts, parts_of, plan_bags, read_bags
+from train.context.bags import (
+    bags_of,
+    embed_parts,
+    parts_of,
+    plan_bags,
+    read_bags,
+    whole_members,
+)
 from train.context.features import state_digest
 from train.context.joining import rule_of
 from train.context.pooling import PoolingName
@@ -127,7 +134,7 @@ def test_an_untrained_network_says_how_common_each_label_is(architecture: str) -
 def test_parts_are_mixed_and_come_back_in_order(weak: Cache) -> None:
     """Each part holds slices of several series; the order of the series is found again."""
     bags = bags_of(as_slices(weak), QUICK)
-    batch = read_bags(bags, np.arange(4))
+    batch = read_bags(bags, whole_members(bags, np.arange(4)))
     small = dataclasses.replace(QUICK, batch=10)
     parts, places = parts_of(batch, small, 32, torch.Generator().manual_seed(3))
     assert [len(part) for part in parts] == [10, 10, 4]

@@ -138,12 +138,19 @@ def test_blur_differs_from_sample_to_sample_and_keeps_the_mean() -> None:
 
 def test_recalibration_stays_within_what_scanners_differ_by() -> None:
     """At most twice the standard deviation of gain and offset, and noise of a few HU."""
-    flat = torch.full((64, 3, 32, 32), 40.0)
+    flat = torch.full((64, 1, 256, 256), 40.0)
     found = recalibrate(flat, chance(1), PRESETS["recipe"])
     means = found.mean(dim=(1, 2, 3)) - 40
     assert float(means.abs().max()) < 2 * (2.0 + 40 * 0.02) + 1
     assert 3 < float(found.std(dim=(1, 2, 3)).max()) < 8
     assert len({round(float(m), 2) for m in means}) > 30
+
+
+def test_smaller_images_have_less_noise() -> None:
+    """As averaging neighbouring pixels takes it away."""
+    how = Augmentation(noise_hu=8.0)
+    spreads = [recalibrate(torch.zeros(16, 1, s, s), chance(1), how).std() for s in (256, 64)]
+    assert float(spreads[0] / spreads[1]) == pytest.approx(4, rel=0.1)
 
 
 def test_above_and_below_change_places() -> None:

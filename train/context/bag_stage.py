@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import io
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,16 @@ from ichnode.nets.architectures import SliceNetwork
 from ichnode.spool import write_durable
 from train.context.bag_reader import BagReader, bag_optimizer, set_learning
 from train.context.bag_watching import watch_bags
-from train.context.bags import BagBatch, Bags, Places, bags_of, parts_of, read_bags
+from train.context.bags import (
+    BagBatch,
+    Bags,
+    Member,
+    bags_of,
+    parts_of,
+    read_bags,
+    single_members,
+    whole_members,
+)
 from train.context.course import Stage, Watched
 from train.context.weak_recipe import WeakRecipe
 from train.data.views import Slices
@@ -38,7 +47,7 @@ from train.learn.run_folder import CHECKPOINT
 from train.learn.schedule import pace, size_px
 from train.learn.sizes import has_statistics, reestimate
 
-_DISTURB, _MEASURE, _DROPOUT = 2, 3, 4  # what a seed is used for
+_DISTURB, _MEASURE, _DROPOUT, _APART = 2, 3, 4, 5  # what a seed is used for
 
 
 class BagStage(Stage[BagBatch]):
@@ -85,13 +94,18 @@ class BagStage(Stage[BagBatch]):
         return self._arithmetic.name
 
     def batches(self, first: int, last: int) -> Generator[BagBatch, None, None]:
-        """Yield series, read ahead by threads."""
+        """Yield series, read ahead by threads; at first slices, each as a series of its own."""
         chosen = (self._chosen(step) for step in range(first, last))
         yield from ahead(lambda some: read_bags(self._bags, some), chosen)
 
-    def _chosen(self, step: int) -> Places:
+    def _chosen(self, step: int) -> Sequence[Member]:
         epoch, place = divmod(step, self.per_epoch)
-        return self._plan.epoch(epoch)[place * self._plan.batch :][: self._plan.batch]
+        order, per_step = self._plan.epoch(epoch), self._plan.batch
+        if self.progress_at(step) >= self._weak.apart:
+            return whole_members(self._bags, order[place * per_step :][:per_step])
+        used = order[: self.per_epoch * per_step]
+        rng = np.random.default_rng((self._recipe.seed, _APART, epoch))
+        return single_members(self._bags, used, rng)[place :: self.per_epoch]
 
     def teach(self, batch: BagBatch, progress: float) -> Tensor:
         """Make one step through all slices of some series."""

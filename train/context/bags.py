@@ -112,13 +112,37 @@ class BagBatch:
     truth: Tensor = field(repr=False)
 
 
-def read_bags(bags: Bags, chosen: Places) -> BagBatch:
+Member = tuple[int, Places]
+"""A series by its number, and which of its slices."""
+
+
+def whole_members(bags: Bags, chosen: Places) -> list[Member]:
+    """Return some series with all of their slices."""
+    return [(int(index), bags.members[int(index)]) for index in chosen]
+
+
+def single_members(bags: Bags, chosen: Places, rng: np.random.Generator) -> list[Member]:
+    """Return the slices of some series one by one, mixed: each as if it were the series.
+
+    To say of every slice of a series with blood that it shows some is wrong of most. Yet of those
+    without it is right, and the difference is what there is to look for: a network of random
+    weights finds it so, and would not find it from series, where any slice may be the strongest.
+
+    References
+    ----------
+    Ray S, Craven M, Supervised versus Multiple Instance Learning, ICML 2005.
+    """
+    apart = [(int(index), one[None]) for index in chosen for one in bags.members[int(index)]]
+    return [apart[place] for place in rng.permutation(len(apart))]
+
+
+def read_bags(bags: Bags, chosen: Sequence[Member]) -> BagBatch:
     """Read some series out of the cache."""
-    members = [bags.members[int(index)] for index in chosen]
+    members = [slices for _, slices in chosen]
     return BagBatch(
         hu=bags.slices.stacks(np.concatenate(members)),
         lengths=tuple(map(len, members)),
-        truth=torch.from_numpy(bags.truth[chosen]),
+        truth=torch.from_numpy(bags.truth[[number for number, _ in chosen]]),
     )
 
 

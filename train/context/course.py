@@ -90,7 +90,11 @@ class Stage(ABC, Generic[_BatchT]):
     @property
     def progress(self) -> float:
         """How far it is: 0 at the first step, 1 at the end."""
-        by_steps = self.step / self.total
+        return self.progress_at(self.step)
+
+    def progress_at(self, step: int) -> float:
+        """Return how far it is at a step that is about to be made."""
+        by_steps = step / self.total
         return max(by_steps, self.spent_s / (60 * self.minutes)) if self.minutes else by_steps
 
     @abstractmethod

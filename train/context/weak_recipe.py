@@ -30,6 +30,10 @@ class WeakRecipe:
         Learns, "What learns: the whole network, its late layers at a tenth, or the head."
     ] = "whole"
 
+    apart: Annotated[
+        float, "Share of the run in which slices are taught apart, each its series' label."
+    ] = 0.5
+
     def to_json(self) -> str:
         """Return the one text of this recipe; see `nets.manifest.canonical`."""
         return canonical(self)
@@ -77,6 +81,7 @@ def check_weak(weak: WeakRecipe, recipe: Recipe) -> None:
             raise TrainingError(f"{name} is one of {', '.join(allowed)}.")
     rules = {
         "series is above 0": weak.series >= 1,
+        "apart is 0 to 1": 0 <= weak.apart <= 1,
         "series teach all labels or any": recipe.labels in ("all", "any"),
         "series are drawn natural or balanced": recipe.sampling in ("natural", "balanced"),
         "where the blood is is not known, so place_weight is 0": recipe.place_weight == 0,

@@ -23,7 +23,7 @@ from train.learn.drawing import per_sample, spread, uniform
 from train.learn.scanner_effects import glow, harden, resharpen, thicken, unrest
 
 AIR_HU = -1024.0
-_WINDOW_PX = 256  # blur is stated for images of this size
+_STATED_PX = 256  # blur and noise are stated for images of this size
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class Augmentation:
     gain, offset_hu : float
         Standard deviation of a wrong calibration; at most twice that.
     noise_hu : float
-        Noise of up to this standard deviation, fine or grainy.
+        Noise of up to this standard deviation at 256 px, fine or grainy; smaller images average
+        it away.
     holes : int
         Squares of up to an eighth of the image, cut out of half of the samples, at most so many.
     scanner : bool
@@ -103,7 +104,7 @@ PRESETS: Mapping[str, Augmentation] = MappingProxyType(
             sharpness=0.6,
             gain=0.05,
             offset_hu=3.0,
-            noise_hu=4.0,
+            noise_hu=6.4,
             scanner=True,
         ),
     }
@@ -188,7 +189,7 @@ def reorder(hu: Tensor, chance: Generator, how: Augmentation) -> Tensor:
 def blur(hu: Tensor, chance: Generator, how: Augmentation) -> Tensor:
     """Blur some samples, each by its own amount, as movement and soft kernels do."""
     count, slices, rows, columns = hu.shape
-    widest = how.blur_px * columns / _WINDOW_PX
+    widest = how.blur_px * columns / _STATED_PX
     sigma = uniform((count,), 0.15 * widest, widest, chance)
     sigma = torch.where(uniform((count,), 0, 1, chance) < how.blur, sigma, 1e-3)
     reach = max(math.ceil(2.5 * widest), 1)
@@ -217,7 +218,8 @@ def recalibrate(hu: Tensor, chance: Generator, how: Augmentation) -> Tensor:
     noise = torch.randn(hu.shape, generator=chance, device=hu.device)
     half = count // 2
     noise[:half] = functional.avg_pool2d(noise[:half], 3, stride=1, padding=1).mul_(2)
-    return hu.addcmul(noise, spread(count, how.noise_hu, chance))
+    highest_hu = how.noise_hu * hu.shape[-1] / _STATED_PX
+    return hu.addcmul(noise, spread(count, highest_hu, chance))
 
 
 def cut_out(hu: Tensor, chance: Generator, holes: int) -> Tensor:

@@ -93,15 +93,17 @@ class Course:
         if self._team.device.type == "cpu" or step % _LOOK_EVERY == 0 or ends:
             self._settle()
         if ends:
+            speed = self._speed()
             watched = self._look(self._learning.averaged if self._averages else None)
-            self._write(progress, watched)
+            self._write(progress, speed, watched)
             self._save()
+            self._clock.lap_s()  # neither looking nor saving is learning
             said = f"loss {watched.loss:.3f} AUROC {watched.auroc:.3f}"
             bar.update(shown, description=said)
             log.info("epoch.trained", count=step, detail=said)
         elif step % max(self._per_epoch // _ROWS, 1) == 0:
             self._settle()
-            self._write(progress)
+            self._write(progress, self._speed())
         bar.update(shown, completed=self._progress())
 
     def finish(self) -> None:
@@ -176,7 +178,12 @@ class Course:
             negatives_kept=self._feeder.plan.negatives_kept,
         )
 
-    def _write(self, progress: float, watched: Watched | None = None) -> None:
+    def _speed(self) -> float:
+        """Return images a second since the last line, all processes together."""
+        return len(self._since) * self._recipe.batch / self._clock.lap_s()
+
+    def _write(self, progress: float, speed: float, watched: Watched | None = None) -> None:
+        losses, self._since = self._since, []
         if not self._team.leads:
             return
         step = self._learning.step
@@ -185,11 +192,10 @@ class Course:
             epoch=-(-step // self._per_epoch),
             size_px=size_px(self._recipe, progress),
             rate=pace(self._recipe, progress).rates[-1],
-            loss=sum(self._since) / max(len(self._since), 1),
-            images_per_s=len(self._since) * self._recipe.batch / self._clock.lap_s(),
+            loss=sum(losses) / max(len(losses), 1),
+            images_per_s=speed,
             seconds=self._clock.spent_s(),
         )
-        self._since.clear()
         if watched is not None:
             row = dataclasses.replace(
                 row,
@@ -200,7 +206,6 @@ class Course:
         add_row(self._run, row)
         if watched is not None:
             self._draw()
-            self._clock.lap_s()
 
     def _draw(self) -> None:
         """Draw the plots now and then; it takes a second."""
