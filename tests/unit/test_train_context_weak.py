@@ -19,6 +19,7 @@ from train.context.bags import (
     parts_of,
     plan_bags,
     read_bags,
+    single_members,
     whole_members,
 )
 from train.context.features import state_digest
@@ -224,6 +225,18 @@ def test_series_are_drawn_as_they_come_or_evenly(weak: Cache) -> None:
     assert (even.per_epoch, even.negatives_kept) == (2, 0.2)
     assert (bags.truth[even.epoch(0), 0] == 1).sum() == 4
     assert plan_bags(bags, QUICK, 4).per_epoch == 6
+
+
+def test_at_first_each_slice_is_a_series(weak: Cache) -> None:
+    """Apart, the slices of the series come mixed, each once, with the label of its series."""
+    bags = bags_of(as_slices(weak), QUICK)
+    apart = single_members(bags, np.arange(3, 7), np.random.default_rng(1))
+    assert sorted(int(one[0]) for _, one in apart) == list(range(18, 42))
+    batch = read_bags(bags, apart[:10])
+    assert batch.lengths == (1,) * 10
+    numbers = np.array([int(one[0]) // 6 for _, one in apart[:10]])
+    assert len(set(numbers)) > 1
+    np.testing.assert_array_equal(numbers % 2, batch.truth[:, 0].numpy())
 
 
 def test_unknown_series_are_left_out(weak: Cache) -> None:

@@ -133,7 +133,15 @@ def weak(
         str,
         typer.Option(help="From slices to the series: max, log_sum_exp (or lse) or attention."),
     ] = "log_sum_exp",
-    series: Annotated[int, typer.Option(help="Series a step.")] = 8,
+    series: Annotated[int, typer.Option(help="Series a step.")] = 4,
+    apart: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the run, its first part, in which slices are taught apart, each the "
+            "label of its series: so chance weights find what to look for. By default 0.6, and 0 "
+            "with --from."
+        ),
+    ] = None,
     learns: Annotated[
         str,
         typer.Option(
@@ -172,6 +180,7 @@ def weak(
     how = WeakRecipe(
         pooling="log_sum_exp" if pooling == "lse" else pooling,  # type: ignore[arg-type]
         series=series,
+        apart=(0.0 if start else 0.6) if apart is None else apart,
         learns=learns or ("late" if start else "whole"),  # type: ignore[arg-type]
     )
     reference = split_key(key or cache.parent / "split.key")

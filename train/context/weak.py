@@ -2,8 +2,9 @@
 
 A series with blood has at least one slice that shows it, one without has none; nobody says which.
 The network reads every slice, the series' logit is pooled from theirs, and the error goes back
-through all of them. What comes of it is a slice classifier like any other, in a run folder like any
-other: export, evaluation and the sequence stage work on it.
+through all of them. A network of random weights is taught slices one by one before, each with the
+label of its series, so that there is something to pool. What comes of it is a slice classifier like
+any other, in a run folder like any other: export, evaluation and sequence stage work on it.
 
 References
 ----------

@@ -25,14 +25,14 @@ class WeakRecipe:
     """
 
     pooling: Annotated[PoolingName, "How the series follows from its slices."] = "log_sum_exp"
-    series: Annotated[int, "Series a step."] = 8
+    series: Annotated[int, "Series a step."] = 4
     learns: Annotated[
         Learns, "What learns: the whole network, its late layers at a tenth, or the head."
     ] = "whole"
 
     apart: Annotated[
         float, "Share of the run in which slices are taught apart, each its series' label."
-    ] = 0.5
+    ] = 0.6
 
     def to_json(self) -> str:
         """Return the one text of this recipe; see `nets.manifest.canonical`."""

@@ -220,12 +220,11 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
             averaging=0.995,
         ),
         "weak": Recipe(
-            architecture="resnet18_local",
             cleaning="none",
-            epochs=15,
-            batch=128,
-            peak_rate=1.5e-3,
-            last_divisor=2000.0,
+            epochs=16,
+            batch=160,
+            peak_rate=7e-4,
+            last_divisor=1000.0,
             averaging=0.99,
         ),
     }
