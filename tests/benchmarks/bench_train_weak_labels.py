@@ -1,10 +1,10 @@
 """What labels of whole series teach, and what the sequence stage adds, on simulated heads.
 
-Run it as ``python tests/benchmarks/bench_train_weak_labels.py --work FOLDER``; what is in the folder
-is not made again. Heads are simulated and kept at 64 px; a network learns from labels of series
-alone, a second one from labels of slices, and a sequence stage on the features of the second. All
-are measured on heads that nothing has learnt from. The figures are of simulated heads and say
-nothing about patients.
+Run it as ``python tests/benchmarks/bench_train_weak_labels.py --work FOLDER``; what is in that
+folder is not made again. Heads are simulated and kept at 64 px; a network learns from labels of
+series alone, a second one from labels of slices, and a sequence stage on the features of the
+second. All are measured on heads that nothing has learnt from. The figures are of simulated heads
+and say nothing about patients.
 """
 
 from __future__ import annotations

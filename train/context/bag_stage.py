@@ -95,17 +95,22 @@ class BagStage(Stage[BagBatch]):
 
     def batches(self, first: int, last: int) -> Generator[BagBatch, None, None]:
         """Yield series, read ahead by threads; at first slices, each as a series of its own."""
-        chosen = (self._chosen(step) for step in range(first, last))
-        yield from ahead(lambda some: read_bags(self._bags, some), chosen)
+        yield from ahead(lambda some: read_bags(self._bags, some), self._chosen(first, last))
 
-    def _chosen(self, step: int) -> Sequence[Member]:
-        epoch, place = divmod(step, self.per_epoch)
-        order, per_step = self._plan.epoch(epoch), self._plan.batch
-        if self.progress_at(step) >= self._weak.apart:
-            return whole_members(self._bags, order[place * per_step :][:per_step])
-        used = order[: self.per_epoch * per_step]
-        rng = np.random.default_rng((self._recipe.seed, _APART, epoch))
-        return single_members(self._bags, used, rng)[place :: self.per_epoch]
+    def _chosen(self, first: int, last: int) -> Iterator[Sequence[Member]]:
+        size, steps = self._plan.batch, self.per_epoch
+        for epoch in range(first // steps, -(-last // steps)):
+            order = self._plan.epoch(epoch)[: steps * size]
+            apart: list[list[Member]] = []
+            if self.progress_at(epoch * steps) < self._weak.apart:
+                rng = np.random.default_rng((self._recipe.seed, _APART, epoch))
+                apart = single_members(self._bags, order, rng, steps)
+            for step in range(max(first, epoch * steps), min(last, (epoch + 1) * steps)):
+                place = step - epoch * steps
+                if self.progress_at(step) < self._weak.apart:
+                    yield apart[place]
+                else:
+                    yield whole_members(self._bags, order[place * size :][:size])
 
     def teach(self, batch: BagBatch, progress: float) -> Tensor:
         """Make one step through all slices of some series."""

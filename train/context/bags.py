@@ -121,19 +121,28 @@ def whole_members(bags: Bags, chosen: Places) -> list[Member]:
     return [(int(index), bags.members[int(index)]) for index in chosen]
 
 
-def single_members(bags: Bags, chosen: Places, rng: np.random.Generator) -> list[Member]:
-    """Return the slices of some series one by one, mixed: each as if it were the series.
+def single_members(
+    bags: Bags, chosen: Places, rng: np.random.Generator, steps: int
+) -> list[list[Member]]:
+    """Return the slices of some series one by one, mixed and dealt to steps.
 
-    To say of every slice of a series with blood that it shows some is wrong of most. Yet of those
-    without it is right, and the difference is what there is to look for: a network of random
-    weights finds it so, and would not find it from series, where any slice may be the strongest.
+    Each is as if it were the series. To say of every slice of a series with blood that it shows
+    some is wrong of most. Yet of those without it is right, and the difference is what there is to
+    look for: a network of random weights finds it so, and would not find it from series, where any
+    slice may be the strongest.
 
     References
     ----------
     Ray S, Craven M, Supervised versus Multiple Instance Learning, ICML 2005.
     """
-    apart = [(int(index), one[None]) for index in chosen for one in bags.members[int(index)]]
-    return [apart[place] for place in rng.permutation(len(apart))]
+    members = [bags.members[int(index)] for index in chosen]
+    numbers = np.repeat(chosen, [len(one) for one in members])
+    slices = np.concatenate(members)
+    order = rng.permutation(len(slices))
+    return [
+        [(int(numbers[place]), slices[place : place + 1]) for place in order[step::steps]]
+        for step in range(steps)
+    ]
 
 
 def read_bags(bags: Bags, chosen: Sequence[Member]) -> BagBatch:
