@@ -22,6 +22,8 @@ from train.paper.running import run_paper
 from train.paper.settings import Settings
 from train.paper.table import ROWS, markdown
 
+pytestmark = pytest.mark.timeout(300)  # the first test makes eight networks
+
 SETTINGS = Settings(quick=True, device="cpu", pretrained="none")
 ONE_RUN = {
     "accuracy": {"value": 0.8, "low": 0.7, "high": 0.9},

@@ -30,7 +30,7 @@ class Learning:
     network : SliceNetwork
         What learns.
     averaged : SliceNetwork
-        Its exponentially averaged weights and statistics.
+        Its exponentially averaged weights and statistics; itself where none are kept.
     step : int
         Steps made; all that is drawn follows from it and the seed.
     spent_s : float
@@ -62,7 +62,7 @@ def new_learning(recipe: Recipe, team: Team, start: SliceNetwork | None) -> Lear
     if start is not None:
         _take_over(network, start)
     network = network.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = copy.deepcopy(network)
+    averaged = copy.deepcopy(network) if recipe.averaging else network
     if recipe.sync_bn and team.world > 1 and team.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return Learning(
@@ -105,7 +105,7 @@ def save(run: Path, recipe: Recipe, learning: Learning) -> bool:
     content = {
         "recipe": recipe.to_json(),
         "network": learning.network.state_dict(),
-        "averaged": learning.averaged.state_dict(),
+        "averaged": learning.averaged.state_dict() if recipe.averaging else {},
         "optimizer": learning.optimizer.state_dict(),
         "scaler": learning.arithmetic.scaler.state_dict(),
         "step": learning.step,
@@ -132,7 +132,8 @@ def restore(run: Path, recipe: Recipe, learning: Learning) -> bool:
     if not recipe.same_run(read_recipe(content["recipe"])):
         raise TrainingError(f"{path} is of another recipe; give another folder.")
     learning.network.load_state_dict(content["network"])
-    learning.averaged.load_state_dict(content["averaged"])
+    if recipe.averaging:
+        learning.averaged.load_state_dict(content["averaged"])
     learning.optimizer.load_state_dict(content["optimizer"])
     learning.arithmetic.scaler.load_state_dict(content["scaler"])
     learning.step, learning.spent_s = content["step"], content["spent_s"]
