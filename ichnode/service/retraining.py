@@ -31,7 +31,7 @@ from ichnode.nets.registry import Registry
 from ichnode.service.exporting import SERIES, Exported, Exporter, Progress, Window
 from ichnode.service.pseudonyms import SALT_FILE, Pseudonyms, site_salt
 from ichnode.settings import Settings
-from ichnode.spool import make_folder
+from ichnode.spool import make_folder, write_durable
 from ichnode.worklist.cases import Case
 from ichnode.worklist.history import RETRAINING
 from ichnode.worklist.worklist import Worklist
@@ -43,6 +43,8 @@ REFUSED = 3
 REQUEST = "requested"
 """The file by which housekeeping asks for a run where systemd starts it."""
 _LOCK = ".lock"
+_UNFINISHED = "unfinished.json"
+"""From which champion, and how, a training that has not ended was started on the export."""
 
 LEAST = {"labelled": 800, "with haemorrhage": 267, "without": 400}
 """Labelled studies without which the usual policy of `train.retrain` refuses."""
@@ -153,13 +155,13 @@ class Retraining:
             return
         plan.analysed += 1
         counted = plan.flagged if case.flagged else plan.unflagged
-        counted[0] += known
         counted[1] += 1
         exported = names is not None and self._is_exported(
             names.series(best.series_uid, best.said.set_digest)
         )
         if known and (best.images_here or exported):
             plan.usable += 1
+            counted[0] += 1
             for label, there in zip(LABELS, truth.labels, strict=True):
                 if there is not None:
                     plan.labels[label][not there] += 1
@@ -185,10 +187,38 @@ class Retraining:
         with self._alone() as lock:
             (self._folder / REQUEST).unlink(missing_ok=True)
             self._worklist.history.note(RETRAINING, "began", by=self._wish.by or None)
-            self._collect(champion_uid, progress)
+            if self._goes_on(champion_uid):
+                log.info("retraining.goes_on", path=str(self.export_folder))
+            else:
+                self._collect(champion_uid, progress)
+                self._begin(champion_uid)
             outcome = self._outcome(*self._train(lock))
+            if outcome.exit_code >= 0 and outcome.kind != "interrupted":
+                (self._folder / _UNFINISHED).unlink(missing_ok=True)
             self._note(outcome)
         return outcome
+
+    def _start(self, champion_uid: str) -> dict[str, Any]:
+        return {"champion": champion_uid, "arguments": self._wish.arguments()}
+
+    def _goes_on(self, champion_uid: str) -> bool:
+        """Say whether a training of the same start was cut off: it keeps the studies that it had.
+
+        On a node that receives, collecting again would find one study more, and with it another
+        run, which begins anew.
+        """
+        try:
+            kept = json.loads((self._folder / _UNFINISHED).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return (
+            bool(kept == self._start(champion_uid))
+            and (self.export_folder / "export.json").is_file()
+        )
+
+    def _begin(self, champion_uid: str) -> None:
+        content = json.dumps(self._start(champion_uid)).encode()
+        write_durable(self._folder / _UNFINISHED, content)
 
     def _collect(self, champion_uid: str, progress: Progress) -> Exported:
         salt = site_salt(self._settings.infer.models)

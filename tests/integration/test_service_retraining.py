@@ -47,6 +47,8 @@ assert (Path(options["--export"]) / "export.json").is_file()
 work = Path(options["--work"]) / "abc"
 work.mkdir(parents=True, exist_ok=True)
 code = int((here / "code").read_text())
+if code < 0:
+    os.kill(os.getpid(), -code)
 refusal = {{"gate": "D1", "sentences": ["7 more are needed."]}} if code == 3 else None
 (work / "retrain-report.html").write_text("<p>report</p>")
 (work / "retrain-report.json").write_text(json.dumps({{"refusal": refusal}}))
@@ -147,6 +149,33 @@ def test_a_training_that_fails_is_a_failure(small: Learner) -> None:
     small.ends_with(1)
     outcome = small.run()
     assert (outcome.kind, outcome.exit_code, outcome.report) == ("failed", 1, None)
+
+
+def test_a_training_that_was_killed_goes_on_with_the_studies_that_it_had(small: Learner) -> None:
+    """On a node that receives, one study more would be another run; once ended, it counts."""
+    small.site.scan(analysed(Finding.NEGATIVE))
+    small.ends_with(-9)
+    assert small.run().kind == "failed"
+    studies = small.folder / "retrain" / "export" / "studies.jsonl"
+    before = studies.read_text()
+    small.site.scan(analysed(Finding.NEGATIVE))
+    small.ends_with(3)
+    assert small.run().kind == "refused"
+    assert studies.read_text() == before
+    assert small.run().kind == "refused"
+    assert len(studies.read_text().splitlines()) == len(before.splitlines()) + 1
+
+
+def test_another_wish_or_champion_collects_anew(small: Learner) -> None:
+    """What was cut off was asked for otherwise, so there is nothing to go on with."""
+    small.site.scan(analysed(Finding.NEGATIVE))
+    small.ends_with(-9)
+    small.run()
+    studies = small.folder / "retrain" / "export" / "studies.jsonl"
+    before = studies.read_text()
+    small.site.scan(analysed(Finding.NEGATIVE))
+    small.run(Wish(full=True))
+    assert len(studies.read_text().splitlines()) == len(before.splitlines()) + 1
 
 
 def test_one_run_at_a_time_and_the_training_holds_the_lock(small: Learner) -> None:
