@@ -19,6 +19,16 @@ from torch import Tensor
 from ichnode.domain.errors import ModelUnusable
 
 IMAGENET_LICENCE = "ImageNet terms of access (non-commercial research)"
+NO_STATE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
+"""What ``torch.load`` raises of a file that is anything else: its unpickler tries to read it."""
 PATIENCE_S = 15.0
 """How long the hub may stay silent, in seconds."""
 
@@ -116,7 +126,7 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelUnusable(f"The weights {path} cannot be read.") from error
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (SafetensorError, *NO_STATE) as error:
         raise ModelUnusable(
             f"The weights {path} are no state dictionary; give a .pth or .safetensors file."
         ) from error

@@ -19,6 +19,7 @@ from tests.learning_kit import TINY, parts, square_slices
 from train.data.splits import open_key
 from train.data.views import Slices
 from train.errors import TrainingError
+from train.learn.checkpoint import load_checkpoint
 from train.learn.journal import COLUMNS, rows
 from train.learn.loop import Conditions, fit
 from train.learn.recipe import PRESETS, Recipe
@@ -135,6 +136,14 @@ def test_a_finished_run_is_not_done_again(whole: Path) -> None:
     network = fit(TINY, *parts(), whole, conditions=QUIET)
     assert digest(network) == digest(open_run(whole).network)
     assert (whole / "network.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("content", [b"", b"buy milk", b"PK\x03\x04 and no more", bytes(200)])
+def test_a_damaged_checkpoint_is_said(tmp_path: Path, content: bytes) -> None:
+    """Whatever is in the file: one sentence with what to do."""
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(TrainingError, match="damaged; remove it"):
+        load_checkpoint(tmp_path / "checkpoint.pt")
 
 
 def test_another_recipe_in_the_folder_is_refused(whole: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ichnode.nets.architectures import SliceNetwork, build
+from ichnode.nets.pretrained import NO_STATE
 from ichnode.spool import write_durable
 from train.errors import TrainingError
 from train.learn.distributed import Team
@@ -150,7 +151,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (OSError, *NO_STATE) as error:
         raise TrainingError(f"{path} is damaged; remove it to start anew.") from error
     return content
 
