@@ -154,7 +154,7 @@ def _decoded(path: Path, name: str) -> str:
 def _rows(source: Path) -> Iterator[tuple[int, list[str]]]:
     text = _decoded(source, source.name)
     separator = max(",;\t", key=text.partition("\n")[0].count)
-    csv.field_size_limit(_LONGEST_TEXT)
+    usual = csv.field_size_limit(_LONGEST_TEXT)  # of the whole process, so it is put back
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for row in reader:
@@ -164,6 +164,8 @@ def _rows(source: Path) -> Iterator[tuple[int, list[str]]]:
             f"{source.name} is no CSV near line {reader.line_num}; texts of several lines need "
             "quotes around them."
         ) from None
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _column(

@@ -182,16 +182,22 @@ def no_new_misses(champion: Judged, candidate: Judged) -> Gate:
 
 
 def no_more_alerts(champion: Judged, candidate: Judged, policy: Policy) -> Gate:
-    """G3: readers are not interrupted more often."""
+    """G3: readers are not interrupted more often, but for bleeds that the champion left out.
+
+    An alert more for each haemorrhage more is what a better model is for, and does not count.
+    """
+    truly = champion.predictions.series_truth[:, 0] == 1
     before, after = float(champion.urgent.mean()), float(candidate.urgent.mean())
-    most = before * policy.most_alert_rate_ratio
+    gained = max(float((candidate.urgent & truly).mean() - (champion.urgent & truly).mean()), 0.0)
+    most = before * policy.most_alert_rate_ratio + gained
     return Gate(
         "G3",
         "no more alerts",
         passed=after <= most,
         sentence=f"{1000 * after:.0f} alerts per 1,000 studies; the champion gives "
-        f"{1000 * before:.0f}, and {1000 * most:.0f} are allowed.",
-        figures={"before": before, "after": after, "most": most},
+        f"{1000 * before:.0f}, {1000 * gained:.0f} more find haemorrhages that it leaves out, and "
+        f"{1000 * most:.0f} are allowed.",
+        figures={"before": before, "after": after, "gained": gained, "most": most},
     )
 
 
