@@ -38,7 +38,7 @@ def write_study(folder: Path, number: int) -> dict[str, Any]:
         side, depth = rng.integers(3, 8), rng.integers(1, 4)
         first, row, column = rng.integers([1, 3, 3], [3, SIDE_PX - 11, SIDE_PX - 11])
         place = np.s_[first : first + depth, row : row + side, column : column + side]
-        hu[place] += rng.uniform(14, 40)
+        hu[place] += rng.uniform(10, 40)
     key = f"k{number:06d}"
     np.savez(
         folder / "series" / f"{key}.npz",

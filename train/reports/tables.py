@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def read_reports(source: Path, *, identifier: str = "", text: str = "") -> Repor
     """
     if source.is_dir():
         return _folder(source, identifier or IDENTIFIERS[0])
-    rows = _rows(source)
+    rows = iter(_rows(source))
     columns = [name.strip().lower().replace(" ", "_") for name in next(rows, (0, []))[1]]
     column = _column(source, columns, identifier, IDENTIFIERS, "--id")
     parts = [name for name in PARTS if name in columns]
@@ -151,14 +151,13 @@ def _decoded(path: Path, name: str) -> str:
         raise TrainingError(f"{name} is not in UTF-8; save it as UTF-8.") from None
 
 
-def _rows(source: Path) -> Iterator[tuple[int, list[str]]]:
+def _rows(source: Path) -> list[tuple[int, list[str]]]:
     text = _decoded(source, source.name)
     separator = max(",;\t", key=text.partition("\n")[0].count)
     usual = csv.field_size_limit(_LONGEST_TEXT)  # of the whole process, so it is put back
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        for row in reader:
-            yield reader.line_num, row
+        return [(reader.line_num, row) for row in reader]
     except csv.Error:
         raise TrainingError(
             f"{source.name} is no CSV near line {reader.line_num}; texts of several lines need "
