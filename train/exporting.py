@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ichnode.domain.findings import LABELS
@@ -41,6 +42,7 @@ def export_run(
         When the runs do not make a bundle, or are not calibrated.
     """
     chosen = read_chosen(run.folder)
+    _check_sources(learnt_from, [run, *([subtypes] if subtypes else [])])
     networks, context = _pair(run, subtypes) if subtypes else joined_networks(run)
     return write_candidate(
         Trained(
@@ -57,6 +59,17 @@ def export_run(
         ),
         folder,
     )
+
+
+def _check_sources(learnt_from: Slices, runs: Sequence[OpenedRun]) -> None:
+    """Refuse a cache that lacks what a run learnt from: its terms would be left out."""
+    there = set(learnt_from.table["dataset"])
+    lacking = sorted({name for run in runs for name in run.data.get("datasets", ())} - there)
+    if lacking:
+        raise TrainingError(
+            f"The cache {learnt_from.cache.folder} has no {', '.join(lacking)}, which was learnt "
+            "from; give the cache of that run, so that the terms of every source go along."
+        )
 
 
 def _starts(run: OpenedRun, subtypes: OpenedRun | None) -> InitialWeights | None:

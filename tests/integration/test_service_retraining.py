@@ -222,7 +222,7 @@ def test_the_training_itself_refuses_too_few_studies(small: Learner) -> None:
             analysed(Finding.NEGATIVE), bleeds=["subdural"] if number == 0 else ()
         )
         small.site.label(study, any=number == 0)
-    program = (sys.executable, "-m", "train.cli")
+    program = (sys.executable, "-m", "train")
     before = (small.folder / "models" / "aliases.json").read_bytes()
     outcome = Retraining(small.settings, small.site.worklist, program=program).run(
         lambda _done, _of: None

@@ -43,7 +43,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit_command(cache: Path, out: Path, *more: str) -> list[str]:
     options = "--sampling balanced --epochs 1 --batch 6 --precision float32 --device cpu"
     where = ["--cache", str(cache), "--out", str(out), "--cleaning", "none"]
-    return ["-m", "train.cli", "fit", *where, *options.split(), *more]
+    return ["-m", "train", "fit", *where, *options.split(), *more]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,16 @@ def test_a_run_that_is_not_calibrated_is_not_exported(folder: Path, tmp_path: Pa
             (run / file.name).write_bytes(file.read_bytes())
     where = ["--cache", str(folder / "cache"), "--out", str(tmp_path / "bundle")]
     assert "python -m train calibrate" in train("export", "--run", str(run), *where, code=1)
+
+
+def test_a_cache_without_what_was_learnt_from_is_refused(folder: Path, tmp_path: Path) -> None:
+    """The terms of that source would be left out of the bundle."""
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    data = json.loads((run / "data.json").read_text())
+    (run / "data.json").write_text(json.dumps(data | {"datasets": ["rsna", "simulated"]}))
+    where = ["--cache", str(folder / "cache"), "--out", str(tmp_path / "bundle")]
+    assert "has no rsna" in train("export", "--run", str(run), *where, code=1)
 
 
 def test_every_command_has_help_with_an_example() -> None:
