@@ -249,7 +249,8 @@ def _slope_gate(p: Floats, truth: Flags, policy: Policy) -> Gate:
         passed=reaches and centred,
         sentence=f"Calibration slope {line.slope:.2f} ({line.slope_low:.2f} to "
         f"{line.slope_high:.2f}, which must reach {low} to {high}), intercept "
-        f"{line.intercept:+.2f} ({line.intercept_low:+.2f} to {line.intercept_high:+.2f}, which must reach +-{level}).",
+        f"{line.intercept:+.2f} ({line.intercept_low:+.2f} to {line.intercept_high:+.2f}, "
+        f"which must reach +-{level}).",
         figures={"slope": line.slope, "intercept": line.intercept},
     )
 
