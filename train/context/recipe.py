@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Annotated
 
 from ichnode.nets.manifest import canonical
 from train.errors import TrainingError
+from train.learn.recipe import read_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +45,8 @@ class ContextRecipe:
 
 
 def read_context_recipe(text: str) -> ContextRecipe:
-    """Return a recipe from its JSON text.
-
-    Raises
-    ------
-    TrainingError
-        When it has a field that we do not know.
-    """
-    content = json.loads(text)
-    known = {one.name for one in dataclasses.fields(ContextRecipe)}
-    if unknown := sorted(set(content) - known):
-        raise TrainingError(f"The recipe has a field of another version, {unknown[0]}.")
-    return ContextRecipe(**content)
+    """Return a recipe from its JSON text; see `train.learn.recipe.read_record`."""
+    return read_record(ContextRecipe, text)
 
 
 def check(recipe: ContextRecipe) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args, get_type_hints
 
 from ichnode.nets.manifest import canonical
 from train.context.pooling import PoolingName
 from train.errors import TrainingError
-from train.learn.recipe import Recipe
+from train.learn.recipe import Recipe, read_record
 
 Learns = Literal["whole", "late", "head"]
 _LATE_SPREAD = 100.0  # the late body, halfway between the first layers and the head, at a tenth
@@ -53,18 +52,8 @@ class WeakRecipe:
 
 
 def read_weak_recipe(text: str) -> WeakRecipe:
-    """Return a recipe from its JSON text.
-
-    Raises
-    ------
-    TrainingError
-        When it has a field that we do not know.
-    """
-    content = json.loads(text)
-    known = {one.name for one in dataclasses.fields(WeakRecipe)}
-    if unknown := sorted(set(content) - known):
-        raise TrainingError(f"The recipe has a field of another version, {unknown[0]}.")
-    return WeakRecipe(**content)
+    """Return a recipe from its JSON text; see `train.learn.recipe.read_record`."""
+    return read_record(WeakRecipe, text)
 
 
 def check_weak(weak: WeakRecipe, recipe: Recipe) -> None:

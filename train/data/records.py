@@ -72,8 +72,8 @@ class SourceSeries:
     dataset : str
         Name of the source: "rsna", "cq500", "simulated", "site".
     patient, study, series : str
-        Keys that are the same for the same one, and pseudonyms: never a name or a number of a
-        person. The split goes by `patient`.
+        Keys that are the same for the same one. `patient` is a pseudonym, never a name or a number
+        of a person, and the split goes by it; the others may be the source's own UIDs.
     hu : ndarray, int16, (z, y, x)
         Hounsfield units, from the feet to the head.
     spacing_mm : tuple of float

@@ -7,12 +7,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from ichnode.domain.findings import LABELS, Label
 from ichnode.nets.manifest import SLICE_ARCHITECTURES, PreprocessSpec, canonical
 from train.data.window import WINDOWS
 from train.errors import TrainingError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LabelSet = Literal["all", "any", "subtypes"]
 Cleaning = Literal["paper", "careful", "none"]  # the presets of `train.data.cleaning`
@@ -24,6 +27,7 @@ BRAIN_HU, SUBDURAL_HU, BONE_HU = (0.0, 80.0), (-20.0, 180.0), (-800.0, 2000.0)
 _ANSWERS: Mapping[str, tuple[Label, ...]] = MappingProxyType(
     {"all": LABELS, "any": LABELS[:1], "subtypes": LABELS[1:]}
 )
+Record = TypeVar("Record", bound="DataclassInstance")
 _FREE = ("minutes",)  # may differ when a run goes on
 
 
@@ -136,7 +140,12 @@ class Recipe:
 
 
 def read_recipe(text: str) -> Recipe:
-    """Return a recipe from its JSON text.
+    """Return a recipe from its JSON text; see `read_record`."""
+    return read_record(Recipe, text)
+
+
+def read_record(kind: type[Record], text: str) -> Record:
+    """Return a frozen record, such as a recipe, from the JSON text that `canonical` made of it.
 
     Raises
     ------
@@ -144,10 +153,10 @@ def read_recipe(text: str) -> Recipe:
         When it has a field that we do not know.
     """
     content = json.loads(text)
-    known = {one.name for one in dataclasses.fields(Recipe)}
+    known = {one.name for one in dataclasses.fields(kind)}
     if unknown := sorted(set(content) - known):
         raise TrainingError(f"The recipe has a field of another version, {unknown[0]}.")
-    return Recipe(**{name: _tuples(value) for name, value in content.items()})
+    return kind(**{name: _tuples(value) for name, value in content.items()})
 
 
 def check(recipe: Recipe) -> None:
