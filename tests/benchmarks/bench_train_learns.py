@@ -3,8 +3,9 @@
 Run it as ``python tests/benchmarks/bench_train_learns.py``. It simulates heads to learn from and
 others to measure on (holdout seeds, which nothing learns from), trains for less than three minutes
 on the cores at hand, and prints the slice AUROC of any haemorrhage, which should be above 0.95.
-**Simulated data**: the figure says that the pipeline learns, and nothing about patients. The heads to
-measure on begin far into the holdout seeds, where nothing was looked at while the recipe was chosen.
+**Simulated data**: the figure says that the pipeline learns, and nothing about patients. The heads
+to measure on begin far into the holdout seeds, where nothing was looked at while the recipe was
+chosen.
 """
 
 from __future__ import annotations
