@@ -39,6 +39,13 @@ TINY = Recipe(
 """A recipe for them: seconds a run."""
 
 
+def write_split_key(folder: Path) -> Path:
+    """Put down the key that parts the patients: chance would part them anew in every run."""
+    key = folder / "split.key"
+    key.write_text("07" * 32 + "\n")
+    return key
+
+
 def square_series(number: int, *, slices: int = 8, side: int = SIDE) -> SourceSeries:
     """Every second series has a square of one subtype in three adjacent slices."""
     rng = np.random.default_rng(number)

@@ -9,6 +9,7 @@ PostgreSQL: psycopg 3, connections tried before use, so that a restarted server 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ READS = "ichnode_reads"
 """The execution option of a connection that only reads."""
 
 BUSY_S = 15.0  # how long one writer waits for another on SQLite
+_RETRY_S = 0.01
 _POSTGRES: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -75,9 +77,9 @@ def _sqlite(address: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # the transactions are ours, not the driver's
+        connection.execute(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}").close()
+        _enter_wal(connection)
         for pragma in (
-            f"busy_timeout={int(BUSY_S * 1000)}",
-            "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
             "temp_store=MEMORY",
@@ -91,6 +93,21 @@ def _sqlite(address: URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL, once for the file: of two who do so at once, SQLite lets none wait."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return
 
 
 def _postgres(address: URL) -> Engine:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from ichnode.nets.bundle import Bundle
 from tests.context_kit import squares
+from tests.learning_kit import write_split_key
 from train.cli import context, exporting, judging
 from train.errors import TrainingError
 from train.learn.run_folder import open_run
@@ -34,6 +35,7 @@ def train(*arguments: object) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on labels of series alone, far too short to be any good."""
     folder = tmp_path_factory.mktemp("commands")
+    write_split_key(folder)
     squares(folder / "cache", 40, weak=True)
     where = ("--cache", folder / "cache", "--out", folder / "run")
     told = train("weak", *where, "--pooling", "lse", *FEW, "--device", "cpu")

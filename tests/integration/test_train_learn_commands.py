@@ -12,7 +12,7 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.learning_kit import SPEC, Squares
+from tests.learning_kit import SPEC, Squares, write_split_key
 from train.cli import fitting
 from train.data.cache import build_cache
 from train.errors import TrainingError
@@ -28,7 +28,7 @@ TINY = [*OPTIONS, "--epochs", "1", "--augment", "none", "--reestimate-batches", 
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of squares, some of which are there to measure on, and the key of its patients."""
     made = tmp_path_factory.mktemp("commands")
-    (made / "split.key").write_text("07" * 32 + "\n")
+    write_split_key(made)
     build_cache(made / "cache", Squares(24), SPEC, workers=1)
     build_cache(made / "cache", Squares(3, name="squares-holdout"), SPEC, workers=1)
     return made

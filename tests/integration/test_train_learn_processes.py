@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.learning_kit import SPEC, Squares
+from tests.learning_kit import SPEC, Squares, write_split_key
 from tests.learning_together import RECIPE
 from train.data.cache import build_cache
 from train.learn.checkpoint import new_learning
@@ -35,7 +35,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small series on disk, and the key that parts their patients."""
     folder = tmp_path_factory.mktemp("cache")
-    (folder / "split.key").write_text("07" * 32 + "\n")
+    write_split_key(folder)
     build_cache(folder / "cache", Squares(24), SPEC, workers=1)
     return folder / "cache"
 

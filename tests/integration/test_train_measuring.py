@@ -19,7 +19,7 @@ from ichnode.nets.bundle import Bundle
 from ichnode.nets.calibration import NOT_ASKED
 from ichnode.nets.manifest import read_manifest
 from tests.learning_kit import SPEC as SQUARES
-from tests.learning_kit import TINY, Squares
+from tests.learning_kit import TINY, Squares, write_split_key
 from tests.models import write_model, write_pair
 from tests.training_data import SPEC, ToySource
 from train.cli import judging
@@ -110,7 +110,7 @@ def test_no_image_is_kept_where_none_may_be(cache, bundle, tmp_path: Path):
 
 def test_a_split_is_told_by_its_key(cache, bundle, tmp_path: Path):
     """The holdout of a key is what is measured; without one the command says what to give."""
-    key = tmp_path / "split.key"
+    key = write_split_key(tmp_path)
     holdout = split_slices(all_slices(cache, 1), open_key(key))["holdout"]
     out = tmp_path / "out"
     common = ("evaluate", "--bundle", bundle, "--cache", cache.folder, "--out", out)
@@ -218,7 +218,7 @@ def squares(tmp_path_factory) -> Cache:
 
 def learnt(squares: Cache, folder: Path, recipe: Recipe) -> Path:
     """A short run on the train split of a key beside it."""
-    key = split_key(folder.parent / "split.key", (0.4, 0.1, 0.4, 0.1))
+    key = split_key(write_split_key(folder.parent), (0.4, 0.1, 0.4, 0.1))
     parts = split_slices(all_slices(squares, 1), key.key(), key.shares)
     fit(
         recipe, parts["train"], parts["selection"], folder,

@@ -16,6 +16,7 @@ from ichnode.infer.device import eager
 from ichnode.infer.predictor import Predictor
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.registry import Registry
+from tests.learning_kit import write_split_key
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -38,6 +39,7 @@ def train(*arguments: str, code: int = 0) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is far too short to be any good, with its bundle, measured."""
     folder = tmp_path_factory.mktemp("train")
+    write_split_key(folder)
     cache, run, bundle = (str(folder / name) for name in ("cache", "run", "bundle"))
     train("data", "add", "simulated", "0:36", "--cache", cache, "--size", "64", "--workers", "2")
     few = "--preset local --size-px 64 --epochs 1 --batch 16 --reestimate-batches 0"

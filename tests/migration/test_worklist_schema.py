@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -118,6 +119,25 @@ def test_two_upgrades_at_once_are_one(empty_url: str) -> None:
         assert {schema.head()} == set(pool.map(upgrade, engines))
     for engine in engines:
         engine.dispose()
+
+
+def test_all_roles_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    """Each waits until the one before it has made the file what it is to be."""
+    roles = 6
+    start = threading.Barrier(roles)
+
+    def journal(url: str) -> str:
+        engine = connect(url)
+        start.wait()
+        with engine.connect() as connection:
+            found = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
+        engine.dispose()
+        return found
+
+    with ThreadPoolExecutor(roles) as pool:
+        for number in range(50):
+            url = f"sqlite:///{tmp_path}/{number}.db"
+            assert set(pool.map(journal, [url] * roles)) == {"wal"}
 
 
 def test_a_missing_server_is_no_schema_question() -> None:
