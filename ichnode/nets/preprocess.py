@@ -84,12 +84,19 @@ def preprocess(
 
 
 def standardise(
-    hu: Tensor, spacing_mm: Sequence[float], positions_mm: Sequence[float], spec: PreprocessSpec
+    hu: Tensor,
+    spacing_mm: Sequence[float],
+    positions_mm: Sequence[float],
+    spec: PreprocessSpec,
+    box: Box | None = None,
 ) -> Stack:
-    """Average thin slices to slabs, cut out the head and resize it; see `preprocess`."""
+    """Average thin slices to slabs, cut out the head and resize it; see `preprocess`.
+
+    `box` is where the head is, where something else than `head_box` knows it.
+    """
     if hu.ndim != 3 or hu.shape[0] != len(positions_mm) or hu.shape[0] == 0:
         raise ValueError("a series is (z, y, x) with one position per slice")
-    box = head_box(hu, spacing_mm, spec)
+    box = box or head_box(hu, spacing_mm, spec)
     slabs = plan_slabs(positions_mm, spec)
     planes = torch.stack([_slab(hu[first:end], box) for first, end in slabs])
     sized = functional.interpolate(

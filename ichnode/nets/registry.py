@@ -30,7 +30,11 @@ ALIASES: tuple[Alias, ...] = get_args(Alias)
 SHIPPED = Path(__file__).parent / "shipped"
 GATES = "gates.json"
 """What the gates of a retraining said of a candidate, beside its bundle."""
-BESIDE = (CARD, "metrics.json", GATES, "retrain-report.html", "retrain-report.json")
+MEASUREMENTS = "measurements.jsonl"
+"""The ledger of what was measured with a bundle, beside it."""
+BESIDE = (
+    CARD, "metrics.json", MEASUREMENTS, GATES, "retrain-report.html", "retrain-report.json",
+)  # fmt: skip
 """What lies beside a bundle and is no part of it."""
 _ALIAS_FILE = "aliases.json"
 _LARGEST_ALIASES = 1 << 16
@@ -340,10 +344,8 @@ class Registry:
         return Entry(folder, manifest, alias, since)
 
     def _shipped_entry(self, alias: str, since: Standing | None = None) -> Entry:
-        folders = sorted(path.parent for path in self._shipped.glob(f"*/{FILE}"))
-        if len(folders) != 1:
-            raise ModelUnusable("No model was shipped with this installation; install one.")
-        return Entry(folders[0], read_manifest(folders[0]), alias, since)
+        folder = shipped_bundle(self._shipped)
+        return Entry(folder, read_manifest(folder), alias, since)
 
     def _shipped_uid(self) -> str:
         with contextlib.suppress(ModelUnusable):
@@ -357,6 +359,20 @@ class Registry:
         with (self._folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def shipped_bundle(shipped: Path = SHIPPED) -> Path:
+    """Return the folder of the bundle that ships with ichnode.
+
+    Raises
+    ------
+    ModelUnusable
+        When there is none, or more than one.
+    """
+    folders = sorted(path.parent for path in shipped.glob(f"*/{FILE}"))
+    if len(folders) != 1:
+        raise ModelUnusable("No model was shipped with this installation; install one.")
+    return folders[0]
 
 
 def _copy(bundle: Path, target: Path, manifest: Manifest) -> None:

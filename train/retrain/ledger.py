@@ -5,9 +5,6 @@ training on them. So the looks are counted, only rounded figures are written dow
 budget is used up, fresh patients are needed. A patient more or less makes no other holdout: looks
 count where at least half of the patients are the same.
 
-The chain shows what was changed or taken out in the middle, not that the last lines are gone: the
-file belongs in the backup.
-
 References
 ----------
 Dwork C et al., The reusable holdout, Science 2015;349:636.
@@ -15,22 +12,14 @@ Dwork C et al., The reusable holdout, Science 2015;349:636.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
-import json
-import math
-import os
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from train.errors import TrainingError
+from train.chain import Chain, rounded
 
 NAME = "holdout-ledger.jsonl"
-ROUNDED_TO = 0.005
-_START = "0" * 64
 
 
 class Ledger:
@@ -43,7 +32,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._chain = Chain(path, "the holdout")
 
     def entries(self) -> list[dict[str, Any]]:
         """Return every look, checked to be unaltered.
@@ -53,19 +42,7 @@ class Ledger:
         TrainingError
             When a line was changed or taken out.
         """
-        found: list[dict[str, Any]] = []
-        previous = _START
-        for number, line in enumerate(self._lines(), 1):
-            try:
-                entry = json.loads(line)
-                stated = entry.pop("hash")
-            except (ValueError, KeyError, AttributeError):
-                raise self._altered(number) from None
-            if entry.get("previous") != previous or _digest(entry) != stated:
-                raise self._altered(number)
-            found.append(entry)
-            previous = stated
-        return found
+        return self._chain.entries()
 
     def uses(self, holdout: str, patients: Iterable[str] = (), *, besides: str = "") -> int:
         """Return how many candidates looked at these holdout patients, or at half of them.
@@ -114,69 +91,23 @@ class Ledger:
         patients : iterable of str
             The pseudonyms of the holdout's patients.
         """
-        with self._locked():
-            self._append(
-                {
-                    "at": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "by": by,
-                    "holdout": holdout,
-                    "patients": sorted(set(patients)),
-                    "candidate": candidate,
-                    "champion": champion,
-                    "figures": {name: _rounded(value) for name, value in figures.items()},
-                }
-            )
-
-    def _append(self, entry: dict[str, Any]) -> None:
-        entries = self.entries()
-        look = (entry["holdout"], entry["candidate"])
-        if any((e["holdout"], e["candidate"]) == look for e in entries):
-            return
-        entry = entry | {"previous": self._last_hash()}
-        line = json.dumps(entry | {"hash": _digest(entry)}, sort_keys=True)
-        whole = sum(len(kept.encode()) + 1 for kept in self._lines())
-        with self._path.open("a", encoding="utf-8") as file:
-            file.truncate(whole)
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Let one process at a time add a line: two with one predecessor would break the chain."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_name(f".{self._path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def _lines(self) -> list[str]:
-        """Return the whole lines; one that a crash cut short was never followed by a look."""
-        if not self._path.is_file():
-            return []
-        return self._path.read_text(encoding="utf-8").split("\n")[:-1]
-
-    def _last_hash(self) -> str:
-        lines = self._lines()
-        return str(json.loads(lines[-1])["hash"]) if lines else _START
-
-    def _altered(self, number: int) -> TrainingError:
-        return TrainingError(
-            f"Line {number} of {self._path.name} was altered or cut; the holdout can no longer be "
-            "trusted. Restore the file from the backup."
-        )
+        entry = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "by": by,
+            "holdout": holdout,
+            "patients": sorted(set(patients)),
+            "candidate": candidate,
+            "champion": champion,
+            "figures": {name: rounded(value) for name, value in figures.items()},
+        }
+        with self._chain.growing() as file:
+            if not any(_look(kept) == _look(entry) for kept in self.entries()):
+                self._chain.append(file, entry)
 
 
-def _digest(entry: Mapping[str, Any]) -> str:
-    text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def _look(entry: Mapping[str, Any]) -> tuple[str, str]:
+    return entry["holdout"], entry["candidate"]
 
 
 def _much_the_same(a: Set[str], b: Set[str]) -> bool:
     return bool(b) and 2 * len(a & b) >= min(len(a), len(b)) > 0
-
-
-def _rounded(value: float) -> float | None:
-    """Return a figure as it is written down; None where there is none."""
-    if math.isnan(value):
-        return None
-    return round(round(value / ROUNDED_TO) * ROUNDED_TO, 3)
