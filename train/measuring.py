@@ -28,10 +28,9 @@ from train.data.cache import Cache
 from train.data.splits import SHARES, SPLITS, split_slices
 from train.data.views import Slices, all_slices
 from train.errors import TrainingError
-from train.judge.beside import LookedAt
 from train.judge.bootstrap import DRAWS
 from train.judge.calibrating import Rule, series_probabilities
-from train.judge.card import write_card
+from train.judge.card import LookedAt, write_card
 from train.judge.chosen import Chosen
 from train.judge.evaluation import evaluate
 from train.judge.gallery import WORST, Case, worst_cases

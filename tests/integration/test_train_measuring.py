@@ -22,12 +22,12 @@ from tests.learning_kit import SPEC as SQUARES
 from tests.learning_kit import TINY, Squares, write_split_key
 from tests.models import write_model, write_pair
 from tests.training_data import SPEC, ToySource
+from train.carryover.reading import look_at
 from train.cli import judging
 from train.data.cache import Cache, build_cache
 from train.data.splits import open_key, split_slices
 from train.data.views import all_slices
 from train.errors import TrainingError
-from train.judge.beside import look_at
 from train.judge.chosen import Chosen, read_chosen
 from train.judge.gallery import worst_cases
 from train.learn.loop import Conditions, fit

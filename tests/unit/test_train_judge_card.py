@@ -12,9 +12,8 @@ from ichnode.nets.manifest import Manifest, Provenance
 from tests.judged import AS_IT_IS, HALF, made_up
 from tests.models import write_model
 from train.errors import TrainingError
-from train.judge.beside import LookedAt
 from train.judge.calibrating import Site
-from train.judge.card import model_card, write_card
+from train.judge.card import LookedAt, model_card, write_card
 from train.judge.chosen import FILE, choose_all, read_chosen, write_chosen
 from train.judge.evaluation import evaluate
 

@@ -229,8 +229,8 @@ def evaluate(
     plots. Images of the worst cases go into the page; --gallery 0 leaves them out. Not for clinical
     use without local validation.
     """
+    from train.carryover.reading import look_at
     from train.data.cache import open_cache
-    from train.judge.beside import look_at
     from train.learn.precision import choose_device
     from train.learn.run_folder import open_run
     from train.measuring import Measuring, load_bundle, measure_bundle

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 AIR_HU = -1000
-BONE_EDGE_HU = 300
-"""Of the outermost pixels of a bone: partly soft tissue."""
+BONE_EDGE_HU = 350
+"""Of the outermost pixels of a bone, which are partly soft tissue: on 1 mm pixels."""
 BONE_HU = 900
 """Of a bone's inside; the thick parts of a skull lie between 600 and 1,400 HU."""
 

@@ -8,13 +8,13 @@ Mitchell M et al., Model cards for model reporting, FAT* 2019.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import CARD, Manifest
 from ichnode.spool import write_durable
-from train.judge.beside import LookedAt
 from train.judge.evaluation import EXTRA_AXIAL
 from train.judge.page import number, percent, span_number, span_percent
 
@@ -83,6 +83,21 @@ Series, any: slope {slope}, intercept {intercept}.
 
 {limits}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class LookedAt:
+    """What a bundle said of one real series that it was neither trained nor tuned on.
+
+    Only looked at: one scan says nothing about rates, but a false alarm on it says a lot.
+    """
+
+    name: str  # of its folder
+    slices: int
+    finding: str
+    series_any: float
+    highest_slice_any: float
+    median_slice_any: float
 
 
 def model_card(
