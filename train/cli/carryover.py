@@ -152,12 +152,17 @@ def _figures(found: dict[str, Any]) -> Table:
     table = Table("", f"all {whole}", f"{whole} that hold brain", title=escape(title))
     both = (found, found["brain_bearing"])
     table.add_row("n", *(str(one["n"]) for one in both))
-    counts = (f"{one['positives']} with, {one['negatives']} without" for one in both)
-    table.add_row("haemorrhage", *counts)
+    table.add_row("haemorrhage", *map(_counted, both))
     for name in ("auroc", "sensitivity", "specificity"):
         shown = "AUROC" if name == "auroc" else name
         table.add_row(shown, *(_told(one, name) for one in both))
     return table
+
+
+def _counted(one: dict[str, Any]) -> str:
+    unknown = one["n"] - one["positives"] - one["negatives"]
+    told = f"{one['positives']} with, {one['negatives']} without"
+    return f"{told}, {unknown} not known" if unknown else told
 
 
 def _told(one: dict[str, Any], name: str) -> str:
