@@ -8,6 +8,7 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,12 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from ichnode.domain.intervals import wilson
+from ichnode.imaging.header import read_header
+from ichnode.imaging.volume import read_series
+from ichnode.infer.device import eager
+from ichnode.infer.predictor import Predictor
 from ichnode.nets.bundle import Bundle
-from ichnode.nets.manifest import read_manifest
+from ichnode.nets.manifest import PreprocessSpec, read_manifest
 from ichnode.nets.registry import MEASUREMENTS, Registry, shipped_bundle
 from tests.conftest import ROOT
 from tests.models import write_model
@@ -33,9 +38,11 @@ from tests.scan_folders import (
     slice_folder,
 )
 from train.carryover import ledger
-from train.carryover.folders import find_series, find_slices, natural
+from train.carryover.folders import Sample, find_series, find_slices, natural
+from train.carryover.measured import Item
 from train.carryover.pictures import Picturing, read_png
-from train.carryover.reading import read_stack
+from train.carryover.reading import Reader, read_stack, slice_box
+from train.carryover.sheet import Worst, draw_worst
 from train.cli import carryover
 from train.errors import TrainingError, Unusable
 
@@ -301,6 +308,47 @@ def test_series_are_measured_by_label_folder_table_or_without_truth(
     one = run("--series", flat / "a", "--bundle", bundle, "--out", tmp_path / "d")
     assert [(item["name"], item["slices"]) for item in one["items"]] == [("a", 16)]
     assert one["items"][0]["score"] == told["items"][0]["score"]
+
+
+def test_a_series_is_read_as_the_node_reads_it(series: Path, bundle: Path):
+    """Bit by bit the probabilities that serving states on a CPU."""
+    files = sorted((series / "subdural" / "a").iterdir())
+    whole = Bundle.load(bundle)
+    volume = read_series([(read_header(file), file) for file in files], complete=True)
+    served = Predictor(whole, [lambda n: eager(n, torch.device("cpu"), torch.float32)]).predict(
+        volume
+    )
+    said = Reader(whole).read(read_stack(files, Picturing()))
+    assert np.array_equal(said.series, served.series)
+    assert said.finding == served.finding.value
+
+
+def test_a_slice_near_the_vertex_is_not_blown_up():
+    """A small section is fed at the scale of a head around its own middle, a large one as it is."""
+    y, x = np.ogrid[:224, :224]
+    spec = PreprocessSpec(size_px=64, windows_hu=((0.0, 80.0),), context_slices=1)
+    for radius, side_px in ((55, 170), (95, 190)):
+        section = np.where(np.hypot(y - 110, x - 112) < radius, 40, -1000).astype(np.int16)
+        box = slice_box(section, (1.0, 1.0), spec)
+        assert box.height == box.width == pytest.approx(side_px * (1 + 2 * spec.crop_margin), abs=3)
+        assert abs(box.top + box.height / 2 - 110) <= 2
+        assert abs(box.left + box.width / 2 - 112) <= 2
+
+
+def test_the_worst_are_the_worst_of_either_kind(untrained: Path, tmp_path):
+    """Five bleeds with the lowest scores and five others with the highest, in order."""
+    said = Reader(Bundle.load(untrained)).read_slice(np.zeros((64, 64), np.int16), (4.0, 4.0))
+    worst = Worst()
+    for number in np.random.default_rng(3).permutation(40):
+        score = np.full(6, number / 40)
+        sample = Sample(f"{number}.png", "", bool(number % 2), ())
+        item = Item(sample.name, sample, replace(said, series=score), 1, 1)
+        worst.offer(item, np.full((64, 64), 40, np.int16))
+    (_, bleeds), (_, others) = worst.rows()
+    assert [item.name for item, _ in bleeds] == [f"{n}.png" for n in (1, 3, 5, 7, 9)]
+    assert [item.name for item, _ in others] == [f"{n}.png" for n in (38, 36, 34, 32, 30)]
+    draw_worst(tmp_path / "worst.png", worst, "costs $5 and $6")
+    assert Image.open(tmp_path / "worst.png").format == "PNG"
 
 
 def test_a_series_of_pictures_is_read_in_the_order_of_its_numbers(untrained: Path, tmp_path):

@@ -17,6 +17,7 @@ from ichnode.imaging.headtest import BRAIN_AREA_MM2, find_heads
 from ichnode.imaging.volume import read_series
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.calibration import read, state
+from ichnode.nets.manifest import PreprocessSpec
 from ichnode.nets.preprocess import Box, head_box, neighbours, standardise, windows
 from ichnode.nets.runnable import LARGEST_BATCH, prepare, read_logits
 from train.carryover.folders import LeftOut, natural
@@ -109,20 +110,23 @@ class Reader:
         It stands in for its own neighbours, as at the ends of a series.
         """
         stack = Stacked(hu[None], (1.0, *pixel_mm), (0.0,))
-        return self.read(stack, self._box(stack))
+        return self.read(stack, slice_box(hu, pixel_mm, self.manifest.preprocess))
 
-    def _box(self, stack: Stacked) -> Box:
-        """Return the head's box, not smaller than that of a head: a slice near the vertex is."""
-        spec = self.manifest.preprocess
-        box = head_box(torch.from_numpy(stack.hu), stack.spacing_mm, spec)
-        if spec.crop != "head":
-            return box
-        least_mm = LEAST_HEAD_MM * (1 + 2 * spec.crop_margin)
-        height, width = (max(round(least_mm / mm), 1) for mm in stack.spacing_mm[1:])
-        if box.height >= height and box.width >= width:
-            return box
-        top, left = box.top + (box.height - height) // 2, box.left + (box.width - width) // 2
-        return Box(top, left, height, width)
+
+def slice_box(hu: Hu, pixel_mm: tuple[float, float], spec: PreprocessSpec) -> Box:
+    """Return the box of the head in one slice (y, x), not smaller than that of a whole head.
+
+    The section near the vertex is small; in its series it is shown at the scale of the head.
+    """
+    box = head_box(torch.from_numpy(hu[None]), (1.0, *pixel_mm), spec)
+    if spec.crop != "head":
+        return box
+    least_mm = LEAST_HEAD_MM * (1 + 2 * spec.crop_margin)
+    height, width = (max(round(least_mm / mm), 1) for mm in pixel_mm)
+    if box.height >= height and box.width >= width:
+        return box
+    top, left = box.top + (box.height - height) // 2, box.left + (box.width - width) // 2
+    return Box(top, left, height, width)
 
 
 def holds_brain(hu: Hu, pixel_mm: tuple[float, float]) -> npt.NDArray[np.bool_]:
