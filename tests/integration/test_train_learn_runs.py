@@ -241,8 +241,9 @@ def test_the_clock_ends_a_run_with_a_result(tmp_path: Path) -> None:
             window_dropout=0.3,
             epochs=1,
         ),
+        dataclasses.replace(TINY, architecture="resnet18_mask", labels="any", epochs=1),
     ],
-    ids=["paper, frozen first", "subtypes", "local, with places"],
+    ids=["paper, frozen first", "subtypes", "local, with places", "masks of any blood"],
 )
 def test_each_kind_of_recipe_runs_to_its_end(recipe: Recipe, tmp_path: Path) -> None:
     """Frozen and thawed, subtypes of slices with blood, evidence with voxel truth."""

@@ -11,9 +11,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ichnode.nets.architectures import ARCHITECTURES, build, fold_batch_norm
+from ichnode.nets.architectures import ARCHITECTURES, MaskNetwork, build, fold_batch_norm
 from ichnode.nets.backbones import BACKBONES, inflate, trained_backbone
-from ichnode.nets.manifest import SLICE_ARCHITECTURES
+from ichnode.nets.manifest import MASK_ARCHITECTURES, SLICE_ARCHITECTURES
+from ichnode.nets.mask_network import LEAST_CHANCE, soft_area
 
 PLAIN = tuple(BACKBONES)
 
@@ -155,7 +156,10 @@ def test_a_body_with_torchvision_s_weights_is_torchvision_s(name: str) -> None:
             assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4), channels
 
 
-@pytest.mark.parametrize("architecture", ["resnet18_local", "resnet18", "densenet121_concat"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["resnet18_local", "resnet18", "densenet121_concat", "resnet18_mask", "compact_mask"],
+)
 def test_a_network_learns_in_all_its_parts(architecture: str, images: Tensor) -> None:
     """A step backwards reaches every parameter."""
     torch.manual_seed(1)
@@ -163,3 +167,49 @@ def test_a_network_learns_in_all_its_parts(architecture: str, images: Tensor) ->
     network(images).square().sum().backward()
     untouched = [n for n, p in network.named_parameters() if p.grad is None]
     assert untouched == []
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_those_that_draw_say_how_much_they_drew(architecture: str, images: Tensor) -> None:
+    """The area of each label comes out of the same pass as the logits; others have none."""
+    torch.manual_seed(1)
+    network = build(architecture, 9, 6).eval()
+    assert isinstance(network, MaskNetwork) == (architecture in MASK_ARCHITECTURES)
+    with torch.inference_mode():
+        areas = network.areas(network.embed(images))
+        if not isinstance(network, MaskNetwork):
+            assert areas is None
+            return
+        network.draw.bias.fill_(0.5)
+        areas, masks = network.areas(network.embed(images)), network.masks(images)
+    assert masks.shape == (2, 6, 16, 16)
+    assert areas is not None
+    assert torch.equal(areas, soft_area(masks))
+    assert 0.4 < float(areas.mean()) < 0.8
+
+
+@pytest.mark.parametrize(("architecture", "most_mb"), [("resnet18_mask", 24), ("compact_mask", 4)])
+def test_a_network_with_masks_is_no_large_file(architecture: str, most_mb: int) -> None:
+    """Nine channels, float16, as a bundle keeps it."""
+    numbers = sum(t.numel() for t in build(architecture, 9, 6).state_dict().values())
+    assert 2 * numbers < most_mb * 1e6
+
+
+def test_improbable_places_are_no_area() -> None:
+    """A head full of small chances would add up to a bleed; the edge of one counts in part."""
+    masks = torch.full((1, 1, 4, 4), -3.0)
+    assert torch.sigmoid(masks).max() < LEAST_CHANCE
+    assert not soft_area(masks).any()
+    masks[..., 0, :2] = torch.tensor([0.0, 20.0])
+    assert float(soft_area(masks)) == pytest.approx(1.5 / 16)
+
+
+@pytest.mark.parametrize("odd_px", [33, 100])
+def test_images_of_any_size_can_be_drawn_on(odd_px: int) -> None:
+    """Sizes that are no multiple of 32, which a recipe may ask for."""
+    network = build("compact_mask", 1, 6).eval()
+    with torch.inference_mode():
+        seen = network.drawn(torch.rand(1, 1, odd_px, odd_px))
+    quarter, sixteenth = -(-odd_px // 4), -(-odd_px // 16)
+    assert seen.masks.shape[-2:] == (quarter, quarter)
+    assert seen.evidence.shape[-2:] == (sixteenth, sixteenth)

@@ -16,8 +16,9 @@ import torch
 from ichnode.domain.errors import ModelUnusable
 from ichnode.domain.findings import LABELS
 from ichnode.domain.ids import is_strict_uid
-from ichnode.nets.architectures import build, fold_batch_norm, strongest
+from ichnode.nets.architectures import build, fold_batch_norm
 from ichnode.nets.bundle import Bundle, write_bundle
+from ichnode.nets.local import strongest
 from ichnode.nets.manifest import (
     Calibration,
     ContextSpec,

@@ -56,7 +56,9 @@ def save_safetensors(state: State, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("save", [save_pth, save_safetensors])
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet18_concat", "resnet18_local"])
+@pytest.mark.parametrize(
+    "architecture", ["resnet18", "resnet18_concat", "resnet18_local", "resnet18_mask"]
+)
 def test_a_file_gives_the_body_its_weights(
     tmp_path: Path, state: State, save: Callable[[State, Path], Path], architecture: str
 ) -> None:
@@ -179,3 +181,11 @@ def test_what_was_fetched_before_needs_no_network(hub: Callable[[str], Path], st
     torch.save(state, folder / url.rsplit("/", 1)[1])
     origin = load_pretrained(build("resnet18", 9, 6))
     assert origin.name == "torchvision ResNet18_Weights.IMAGENET1K_V1"
+
+
+def test_a_body_of_our_own_has_no_weights_to_start_from(tmp_path: Path, state: State) -> None:
+    """One sentence says so and what to give, whether a file was named or not."""
+    network = build("compact_mask", 3, 6)
+    for source in (None, save_pth(state, tmp_path / "body")):
+        with pytest.raises(ModelUnusable, match="--weights none"):
+            load_pretrained(network, source)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch.nn import functional
 
 from ichnode.domain.findings import LABELS
-from train.learn.losses import label_weights, masked_cross_entropy, mean, place_loss
+from train.learn.losses import (
+    dice_loss,
+    label_weights,
+    mask_loss,
+    masked_cross_entropy,
+    mean,
+    place_loss,
+    shares_of,
+    whereabouts,
+)
 
 NAN = math.nan
 
@@ -65,30 +75,65 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
 
 
 def places_and_truth() -> tuple[torch.Tensor, torch.Tensor]:
-    """Evidence that finds an intraparenchymal bleed in the upper left quarter."""
+    """Evidence that finds an intraparenchymal bleed in the upper left quarter, and where it is."""
     kinds = torch.zeros(1, 8, 8, dtype=torch.uint8)
     kinds[0, 1:3, 1:3] = 2
     places = torch.full((1, 6, 2, 2), -9.0)
     places[0, [0, 2], 0, 0] = 9.0
-    return places, kinds
+    return places, whereabouts(kinds, LABELS)
 
 
 def test_evidence_where_the_blood_is_costs_little() -> None:
     """And evidence at another place much; "any" counts every kind."""
-    places, kinds = places_and_truth()
+    places, there = places_and_truth()
     masked = torch.tensor([True])
-    right = mean(*place_loss(places, kinds, masked, LABELS))
-    wrong = mean(*place_loss(places.flip(3), kinds, masked, LABELS))
+    right = mean(*place_loss(places, there, masked))
+    wrong = mean(*place_loss(places.flip(3), there, masked))
     assert float(right) < 0.01
     assert float(wrong) > 10
 
 
 def test_slices_without_voxel_truth_have_no_place() -> None:
     """Zeros there mean that nobody looked, and contribute nothing."""
-    places, kinds = places_and_truth()
-    both, twice = places.repeat(2, 1, 1, 1), kinds.repeat(2, 1, 1)
+    places, there = places_and_truth()
+    both, twice = places.repeat(2, 1, 1, 1), there.repeat(2, 1, 1, 1)
     both[1] = 50.0
-    one = mean(*place_loss(places, kinds, torch.tensor([True]), LABELS))
-    two = mean(*place_loss(both, twice, torch.tensor([True, False]), LABELS))
+    one = mean(*place_loss(places, there, torch.tensor([True])))
+    two = mean(*place_loss(both, twice, torch.tensor([True, False])))
     assert float(one) == pytest.approx(float(two))
-    assert float(mean(*place_loss(both, twice, torch.tensor([False, False]), LABELS))) == 0
+    assert float(mean(*place_loss(both, twice, torch.tensor([False, False])))) == 0
+
+
+def test_a_mask_that_covers_the_blood_costs_little() -> None:
+    """Its places and its overlap; one that is empty or elsewhere costs nearly all there is."""
+    _, there = places_and_truth()
+    masked = torch.tensor([True])
+    right = 18 * there - 9
+    for loss, dear in ((mask_loss, 0.5), (dice_loss, 0.7)):
+        assert float(mean(*loss(right, there, masked))) < 0.01
+        for wrong in (right.flip(3), torch.full_like(right, -9.0)):
+            assert float(mean(*loss(wrong, there, masked))) > dear
+
+
+def test_a_coarse_mask_is_taught_the_share_that_is_covered() -> None:
+    """A bleed of four voxels in a place of 16 is a quarter of it."""
+    _, there = places_and_truth()
+    shares = shares_of(there, (2, 2))
+    assert shares[0, 0].tolist() == [[0.25, 0.0], [0.0, 0.0]]
+    assert torch.equal(shares[0, 0], shares[0, 2])
+    assert not shares[0, [1, 3, 4, 5]].any()
+
+
+@pytest.mark.parametrize("loss", [mask_loss, dice_loss])
+def test_parts_of_a_batch_of_masks_add_up(loss: Callable[..., tuple[torch.Tensor, ...]]) -> None:
+    """Processes may add their sums and counts though blood and truth are shared out unevenly."""
+    chance = torch.Generator().manual_seed(3)
+    masks = torch.randn(4, 6, 4, 4, generator=chance)
+    there = (torch.rand(4, 6, 4, 4, generator=chance) < 0.3).float()
+    there[3] = 0
+    masked = torch.tensor([True, True, False, True])
+    whole = mean(*loss(masks, there, masked))
+    halves = [loss(masks[s], there[s], masked[s]) for s in (slice(1), slice(1, 4))]
+    total, count = (sum(values) for values in zip(*halves, strict=True))
+    assert float(total / count) == pytest.approx(float(whole))
+    assert float(mean(*loss(masks, there, torch.zeros(4, dtype=torch.bool)))) == 0

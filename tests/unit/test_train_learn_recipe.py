@@ -89,3 +89,23 @@ def test_every_field_has_an_option_but_those_of_the_cache() -> None:
     """A new field of the recipe is on the command line by itself."""
     fields = {one.name for one in dataclasses.fields(Recipe)}
     assert set(recipe_options(leave_out=("crop",))) == fields - {"crop"}
+
+
+def test_masks_are_asked_for_where_a_network_draws_them() -> None:
+    """By default of those that do; without any weight the loss asks for labels alone."""
+    assert not Recipe().asks_where
+    drawing = Recipe(architecture="compact_mask")
+    assert drawing.asks_where
+    assert not dataclasses.replace(drawing, mask_weight=0.0, dice_weight=0.0).asks_where
+    with pytest.raises(TrainingError, match="dice_weight"):
+        check(dataclasses.replace(drawing, dice_weight=-1.0))
+
+
+def test_a_recipe_of_before_there_were_masks_is_read() -> None:
+    """What it lacks has its default, which does nothing to the networks of then."""
+    written = json.loads(Recipe(place_weight=1.0, architecture="resnet18_local").to_json())
+    for name in ("mask_weight", "dice_weight"):
+        del written[name]
+    assert read_recipe(json.dumps(written)).same_run(
+        Recipe(place_weight=1.0, architecture="resnet18_local")
+    )

@@ -73,11 +73,9 @@ def start_at_prevalence(network: SliceNetwork, truth: npt.NDArray[np.float32]) -
     """
     shown, absent = ((truth == value).sum(axis=0) + 0.5 for value in (1, 0))
     log_odds = torch.from_numpy(np.log(shown / absent))
-    layers = [one for whole in network.groups()[-1] for one in whole.modules()]
-    biases = [b for one in layers if isinstance(b := getattr(one, "bias", None), nn.Parameter)]
-    answering = [bias for bias in biases if len(bias) == network.outputs]
-    for bias in answering:  # of several, as in resnet18_local, the logit is the sum
-        bias.copy_(log_odds / len(answering))
+    answering = network.answering()
+    for layer in answering:  # of several, as in resnet18_local, the logit is the sum
+        layer.bias.copy_(log_odds / len(answering))  # type: ignore[operator]
 
 
 def bag_optimizer(reader: BagReader, recipe: Recipe) -> torch.optim.AdamW:

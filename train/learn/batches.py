@@ -223,7 +223,7 @@ class Feeder:
                 yield whole[self.rank :: self.world]
 
     def _read(self, places: Places) -> Raw:
-        asks = self.recipe.place_weight > 0
+        asks = self.recipe.asks_where
         raw = Raw(
             hu=self.slices.stacks(places),
             truth=torch.from_numpy(self.slices.labels[places][:, answer_columns(self.recipe)]),

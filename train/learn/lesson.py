@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ichnode.nets.architectures import LocalResNet, SliceNetwork, strongest
+from ichnode.nets.architectures import LocalResNet, MaskNetwork, SliceNetwork
+from ichnode.nets.local import strongest
 from train.errors import TrainingError
 from train.learn.averaging import average
 from train.learn.batches import Batch
@@ -13,11 +14,21 @@ from train.learn.checkpoint import Learning
 from train.learn.distributed import Team
 from train.learn.drawing import key
 from train.learn.groups import freeze, keep_pace, set_modes
-from train.learn.losses import label_weights, masked_cross_entropy, mean, place_loss
+from train.learn.losses import (
+    dice_loss,
+    label_weights,
+    mask_loss,
+    masked_cross_entropy,
+    mean,
+    place_loss,
+    shares_of,
+    whereabouts,
+)
 from train.learn.recipe import Recipe
 from train.learn.schedule import Pace
 
 _DROPOUT = 4  # what the seed is used for, beside those of `batches`
+_Sums = tuple[Tensor, Tensor]
 _TRIES = 40  # halvings of float16's scale before it is hopeless
 
 
@@ -33,17 +44,39 @@ class Lesson(nn.Module):
             "weights", label_weights(recipe.answers, recipe.any_weight), persistent=False
         )
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return total and count of the loss of the labels, and of that of the places."""
-        asks = self._recipe.place_weight > 0
-        if asks and isinstance(self.network, LocalResNet):
-            places = self.network.evidence(batch.images).float()
-            placed = place_loss(places, batch.kinds, batch.masked, self._recipe.answers)
-            logits = strongest(places)
-        else:
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return totals and counts (part,): of the labels, the places, the masks and their Dice.
+
+        The last three only where the recipe asks for them and the network has them.
+        """
+        parts: list[_Sums] = []
+        if not self._recipe.asks_where:
             logits = self.network(batch.images).float()
-            placed = (logits.new_zeros(()), logits.new_ones(()))
-        return (*masked_cross_entropy(logits, batch.truth, self.weights), *placed)
+        elif isinstance(self.network, MaskNetwork):
+            logits, parts = self._drawn(self.network, batch)
+        elif isinstance(self.network, LocalResNet):
+            places = self.network.evidence(batch.images).float()
+            logits, parts = strongest(places), [self._placed(places, batch)]
+        else:
+            raise TypeError("a network that sees no places was asked where the blood is")
+        sums = (masked_cross_entropy(logits, batch.truth, self.weights), *parts)
+        totals, counts = zip(*sums, strict=True)
+        return torch.stack(totals), torch.stack(counts)
+
+    def _placed(self, places: Tensor, batch: Batch) -> _Sums:
+        there = whereabouts(batch.kinds, self._recipe.answers)
+        return place_loss(places, there, batch.masked)
+
+    def _drawn(self, network: MaskNetwork, batch: Batch) -> tuple[Tensor, list[_Sums]]:
+        seen = network.drawn(batch.images)
+        places, masks = seen.evidence.float(), seen.masks.float()
+        there = whereabouts(batch.kinds, self._recipe.answers)
+        covered = shares_of(there, (masks.shape[-2], masks.shape[-1]))
+        return strongest(places), [
+            place_loss(places, there, batch.masked),
+            mask_loss(masks, covered, batch.masked),
+            dice_loss(masks, covered, batch.masked),
+        ]
 
 
 class Teacher:
@@ -99,8 +132,8 @@ class Teacher:
         optimizer, scaler = self._learning.optimizer, self._learning.arithmetic.scaler
         optimizer.zero_grad(set_to_none=True)
         with self._learning.arithmetic.reduced():
-            sums = lesson(batch)
-        loss = self._whole(sums)
+            totals, counts = lesson(batch)
+        loss = self._whole(totals, counts)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self._recipe.clip:
             scaler.unscale_(optimizer)
@@ -110,15 +143,12 @@ class Teacher:
         scaler.update()
         return None if scaler.get_scale() < before else loss.detach()
 
-    def _whole(self, sums: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    def _whole(self, totals: Tensor, counts: Tensor) -> Tensor:
         """Return the loss over the batches of all processes, as far as it is this one's part.
 
         Gradients are averaged over the processes, so each part is as many times larger.
         """
-        named, count, placed, places = sums
-        world = self._team.world
-        counts = self._team.sum(torch.stack([count, places]))
-        loss = mean(named, counts[0]) * world
-        if self._recipe.place_weight:
-            loss = loss + self._recipe.place_weight * mean(placed, counts[1]) * world
-        return loss
+        recipe = self._recipe
+        weights = (1.0, recipe.place_weight, recipe.mask_weight, recipe.dice_weight)
+        means = mean(totals, self._team.sum(counts)) * self._team.world
+        return (means * means.new_tensor(weights[: len(means)])).sum()

@@ -10,7 +10,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from ichnode.domain.findings import LABELS, Label
-from ichnode.nets.manifest import SLICE_ARCHITECTURES, PreprocessSpec, canonical
+from ichnode.nets.manifest import (
+    MASK_ARCHITECTURES,
+    SLICE_ARCHITECTURES,
+    PreprocessSpec,
+    canonical,
+)
 from train.data.window import WINDOWS
 from train.errors import TrainingError
 
@@ -29,6 +34,7 @@ _ANSWERS: Mapping[str, tuple[Label, ...]] = MappingProxyType(
 )
 Record = TypeVar("Record", bound="DataclassInstance")
 _FREE = ("minutes",)  # may differ when a run goes on
+_LOCAL = ("resnet18_local", *MASK_ARCHITECTURES)  # which see places
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,13 @@ class Recipe:
     sync_bn: Annotated[bool, "Normalise over all processes (GPUs only)."] = False
 
     any_weight: Annotated[float, "Of blood or not in the loss; the subtypes weigh 1."] = 2.0
-    place_weight: Annotated[float, "Of saying where the blood is, for resnet18_local."] = 0.0
+    place_weight: Annotated[
+        float, "Of saying where the blood is, for networks that decide by local evidence."
+    ] = 0.0
+    mask_weight: Annotated[
+        float, "Of each place of a mask, for networks that draw where the blood is."
+    ] = 1.0
+    dice_weight: Annotated[float, "Of the overlap of their masks with the truth."] = 1.0
     averaging: Annotated[float, "Decay of the averaged weights; 0 for none."] = 0.999
     reestimate_batches: Annotated[
         int, "Batches that normalisation is measured again on at the end; 0 for none."
@@ -113,6 +125,12 @@ class Recipe:
     )
     deterministic: Annotated[bool, "Use slower arithmetic that repeats itself on a GPU."] = False
     seed: Annotated[int, "Of everything that is drawn."] = 7
+
+    @property
+    def asks_where(self) -> bool:
+        """Whether the loss asks where the blood is."""
+        draws = self.architecture in MASK_ARCHITECTURES
+        return self.place_weight > 0 or (draws and self.mask_weight + self.dice_weight > 0)
 
     @property
     def answers(self) -> tuple[Label, ...]:
@@ -183,8 +201,10 @@ def check(recipe: Recipe) -> None:
         )
         and sum(shares) < 1,
         "averaging is 0 or more and below 1": 0 <= recipe.averaging < 1,
-        "place_weight needs the architecture resnet18_local": recipe.place_weight == 0
-        or recipe.architecture == "resnet18_local",
+        f"place_weight needs one of the architectures {', '.join(_LOCAL)}": recipe.place_weight == 0
+        or recipe.architecture in _LOCAL,
+        "mask_weight and dice_weight are not below 0": min(recipe.mask_weight, recipe.dice_weight)
+        >= 0,
         "each window is (low, high)": all(low < high for low, high in recipe.windows_hu),
     }
     for sentence, kept in rules.items():
@@ -228,6 +248,19 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
             place_weight=1.0,
             averaging=0.995,
         ),
+        "mask": Recipe(
+            architecture="compact_mask",
+            cleaning="none",
+            sampling="balanced",
+            augment="simulated",
+            epochs=12,
+            batch=32,
+            peak_rate=1.5e-3,
+            last_divisor=2000.0,
+            weight_decay=0.05,
+            place_weight=1.0,
+            averaging=0.995,
+        ),
         "weak": Recipe(
             cleaning="none",
             epochs=16,
@@ -238,5 +271,5 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
         ),
     }
 )
-"""Recipes by name: ours past the paper, the paper's, local evidence on simulated scans, and labels
-of whole series."""
+"""Recipes by name: ours past the paper, the paper's, local evidence on simulated scans, masks on
+them, and labels of whole series."""
