@@ -46,16 +46,22 @@ def write_split_key(folder: Path) -> Path:
     return key
 
 
-def square_series(number: int, *, slices: int = 8, side: int = SIDE) -> SourceSeries:
-    """Every second series has a square of one subtype in three adjacent slices."""
+def square_series(
+    number: int, *, slices: int = 8, side: int = SIDE, square: int | None = None
+) -> SourceSeries:
+    """Every second series has a square of one subtype in three adjacent slices.
+
+    It is a third of the image wide, or `square` pixels.
+    """
     rng = np.random.default_rng(number)
     hu = rng.normal(30, 4, (slices, side, side))
     labels = np.zeros((slices, len(LABELS)), np.float32)
     kinds = np.zeros(hu.shape, np.uint8)
     if number % 2:
         kind = 1 + (number // 2) % (len(LABELS) - 1)
-        row, column = rng.integers(4, side - side // 3 - 4, 2)
-        place = (slice(3, 6), slice(row, row + side // 3), slice(column, column + side // 3))
+        wide = square or side // 3
+        row, column = rng.integers(4, side - wide - 4, 2)
+        place = (slice(3, 6), slice(row, row + wide), slice(column, column + wide))
         hu[place] += 35
         kinds[place] = kind
         labels[3:6, [0, kind]] = 1
@@ -100,7 +106,14 @@ class Squares:
 def square_slices(numbers: Sequence[int], context_slices: int = 1, side: int = SIDE) -> Slices:
     """The slices of some series."""
     spec = SPEC if side == SIDE else PreprocessSpec(**(_fields(SPEC) | {"size_px": side}))
-    made = [standardise_series(str(n), square_series(n, side=side), spec) for n in numbers]
+    return slices_of([square_series(n, side=side) for n in numbers], spec, context_slices)
+
+
+def slices_of(
+    series: Sequence[SourceSeries], spec: PreprocessSpec, context_slices: int = 1
+) -> Slices:
+    """The slices of some series in a cache in memory."""
+    made = [standardise_series(one.series, one, spec) for one in series]
     cache = Cache(
         folder=Path("in memory"),
         spec=spec,

@@ -29,6 +29,7 @@ from ichnode.nets.manifest import (
     Provenance,
     SelfTest,
     Thresholds,
+    VolumeSpec,
 )
 from ichnode.nets.preprocess import neighbours, windows
 from ichnode.nets.pretrained import InitialWeights
@@ -78,6 +79,8 @@ class Trained:
         By role: "joint"; "hemorrhage" and "subtypes"; or "joint" and "context".
     context : ContextSpec, optional
         How far the context network is believed, where there is one.
+    volume : VolumeSpec, optional
+        How areas become millilitres, where the joint network draws masks.
     recipe : str
         The recipe as canonical JSON.
     data : sequence of TrainedOn
@@ -95,6 +98,7 @@ class Trained:
     recipe: str = field(repr=False)
     data: Sequence[TrainedOn]
     context: ContextSpec | None = None
+    volume: VolumeSpec | None = None
     initial: InitialWeights | None = None
 
 
@@ -195,6 +199,7 @@ def _manifest(trained: Trained) -> Manifest:
         provenance=_provenance(trained),
         self_test=SelfTest("discs-1", (), TOLERANCE_FULL, TOLERANCE_REDUCED),
         context=trained.context,
+        volume=trained.volume,
     )
 
 
@@ -289,7 +294,7 @@ def predict_with_bundle(
     series = []
     for chosen in whole_series(slices):
         found = _read(parts, slices, chosen, manifest)
-        series.append(beside_truth(slices, chosen, found.slices, found.series))
+        series.append(beside_truth(slices, chosen, found.slices, found.series, found.areas))
         if advance is not None:
             advance()
     return Predictions(tuple(series))

@@ -55,6 +55,7 @@ def export_run(
             recipe=run.recipe.to_json(),
             data=trained_on(learnt_from),
             context=context,
+            volume=chosen.volume,
             initial=_starts(run, subtypes),
         ),
         folder,

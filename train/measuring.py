@@ -169,10 +169,22 @@ def predict_bundle(bundle: Bundle, slices: Slices, device: torch.device) -> Pred
         return predict_with_bundle(bundle, slices, device, advance=lambda: bar.advance(shown))
 
 
-def recalibrated(bundle: Bundle, chosen: Chosen, folder: Path) -> Manifest:
-    """Write the same networks with another calibration and other thresholds: another model."""
+def recalibrated(
+    bundle: Bundle, chosen: Chosen, folder: Path, *, volume_shown: bool | None = None
+) -> Manifest:
+    """Write the same networks with another calibration and other thresholds: another model.
+
+    Where no voxel truth let choose how volumes are made, what the bundle says of it stays, but for
+    its being shown.
+    """
+    volume = chosen.volume or bundle.manifest.volume
+    if volume is not None and volume_shown is False:
+        volume = dataclasses.replace(volume, shown=())
     manifest = dataclasses.replace(
-        bundle.manifest, calibration=chosen.calibration, thresholds=chosen.thresholds
+        bundle.manifest,
+        calibration=chosen.calibration,
+        thresholds=chosen.thresholds,
+        volume=volume,
     )
     states = {role: network.state_dict() for role, network in bundle.networks.items()}
     return write_bundle(folder, manifest, states)
@@ -191,7 +203,12 @@ def measure_bundle(
     manifest = bundle.manifest
     found = predict_bundle(bundle, slices, how.device)
     evaluation = evaluate(
-        found, manifest.calibration, manifest.thresholds, seed=how.seed, draws=how.draws
+        found,
+        manifest.calibration,
+        manifest.thresholds,
+        volume=manifest.volume,
+        seed=how.seed,
+        draws=how.draws,
     )
     evaluation |= {"model_uid": manifest.model_uid, "split": how.split}
     folder.mkdir(parents=True, exist_ok=True)
@@ -201,6 +218,7 @@ def measure_bundle(
         found,
         manifest.calibration,
         manifest.thresholds,
+        volume=manifest.volume,
         about=about_bundle(manifest, split=how.split, measured=_today()),
         cases=_gallery(bundle, found, slices, how.gallery),
     )
@@ -226,17 +244,22 @@ def _gallery(bundle: Bundle, found: Predictions, slices: Slices, count: int) -> 
 
 
 def series_table(predictions: Predictions, manifest: Manifest) -> str:
-    """Return one line a series as CSV: band, calibrated probabilities, truth."""
+    """Return one line a series as CSV: band, calibrated probabilities, truth, ml of any blood."""
     p = series_probabilities(predictions, manifest.calibration)
     bands = bands_of(p, manifest.thresholds)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     said = [f"p_{label}" for label in LABELS]
-    table.writerow(["dataset", "patient", "study", "series", "band", *said, *LABELS])
+    table.writerow(
+        ["dataset", "patient", "study", "series", "band", *said, *LABELS, "said_ml", "true_ml"]
+    )
     for one, row, band in zip(predictions.series, p, bands, strict=True):
         truth = ["" if value != value else int(value) for value in one.series_truth]
         keys = (one.dataset, one.patient, one.study, one.series, str(band))
-        table.writerow([*keys, *(f"{value:.5f}" for value in row), *truth])
+        scale = float("nan") if manifest.volume is None else manifest.volume.scale[0]
+        volumes = (one.raw_ml[0] * scale, one.true_ml[0])
+        told = ["" if ml != ml else f"{ml:.3f}" for ml in volumes]
+        table.writerow([*keys, *(f"{value:.5f}" for value in row), *truth, *told])
     return text.getvalue()
 
 

@@ -11,9 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ichnode.domain.findings import LABELS
 from ichnode.spool import write_durable
 
 Floats = npt.NDArray[np.float64]
+
+
+def unknown_volumes() -> Floats:
+    """Return volumes (label,) of which nothing is known."""
+    return np.full(len(LABELS), np.nan)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +38,9 @@ class SeriesPrediction:
         Likewise.
     facts : mapping
         Columns of `train.data.records.Facts` by name, for subgroups.
+    raw_ml, true_ml : ndarray, float64, (label,)
+        Volume of blood as the masks add up, not yet scaled, and what it is in truth; NaN where no
+        mask was drawn, or none is known.
     """
 
     dataset: str
@@ -44,6 +53,13 @@ class SeriesPrediction:
     slice_truth: Floats = field(repr=False)
     series_truth: Floats = field(repr=False)
     facts: Mapping[str, str | float | bool] = field(default_factory=dict, repr=False)
+    raw_ml: Floats = field(default_factory=unknown_volumes, repr=False)
+    true_ml: Floats = field(default_factory=unknown_volumes, repr=False)
+
+
+def is_simulated(dataset: str) -> bool:
+    """Say whether a dataset is of simulated scans."""
+    return dataset.startswith("simulated")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +96,16 @@ class Predictions:
         """(slice, label), series after series."""
         return np.concatenate([one.slice_truth for one in self.series])
 
+    @property
+    def raw_ml(self) -> Floats:
+        """(series, label)."""
+        return np.stack([one.raw_ml for one in self.series])
+
+    @property
+    def true_ml(self) -> Floats:
+        """(series, label)."""
+        return np.stack([one.true_ml for one in self.series])
+
     def part(self, chosen: Sequence[int] | npt.NDArray[np.int64]) -> Predictions:
         """Return some of the series."""
         return Predictions(tuple(self.series[int(i)] for i in chosen))
@@ -97,7 +123,7 @@ def read_predictions(path: Path) -> Predictions:
     return Predictions(tuple(_from_json(json.loads(line)) for line in lines))
 
 
-_ARRAYS = ("slice_logits", "series_logits", "slice_truth", "series_truth")
+_ARRAYS = ("slice_logits", "series_logits", "slice_truth", "series_truth", "raw_ml", "true_ml")
 
 
 def _as_json(one: SeriesPrediction) -> dict[str, Any]:
@@ -107,6 +133,6 @@ def _as_json(one: SeriesPrediction) -> dict[str, Any]:
 
 
 def _from_json(fields: dict[str, Any]) -> SeriesPrediction:
-    arrays = {name: np.asarray(fields[name], np.float64) for name in _ARRAYS}
+    arrays = {n: np.asarray(fields[n], np.float64) for n in _ARRAYS if n in fields}
     keys = tuple(fields["slice_keys"])
     return SeriesPrediction(**(fields | arrays | {"slice_keys": keys}))

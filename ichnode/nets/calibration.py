@@ -26,10 +26,13 @@ class SeriesLogits:
     ----------
     slices : ndarray, float64, (slice, label)
     series : ndarray, float64, (label,)
+    areas : ndarray, float64, (slice, label), optional
+        Fraction of each image that is blood, of a network that draws masks.
     """
 
     slices: Floats
     series: Floats
+    areas: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,14 @@ class Stack:
         The native slices that each slab averages, as a half-open range.
     positions_mm : tuple of float
         Where each slab lies along the slice normal.
+    box : Box
+        What was cut out of the native slices.
     """
 
     hu: Tensor
     slabs: tuple[tuple[int, int], ...]
     positions_mm: tuple[float, ...]
+    box: Box
 
 
 def preprocess(
@@ -110,6 +113,7 @@ def standardise(
         hu=sized.round_().to(torch.int16),
         slabs=slabs,
         positions_mm=tuple(float(np.mean(positions_mm[first:end])) for first, end in slabs),
+        box=box,
     )
 
 
@@ -195,14 +199,19 @@ def plan_slabs(positions_mm: Sequence[float], spec: PreprocessSpec) -> tuple[tup
 
 
 def _gaps(positions_mm: Sequence[float], spec: PreprocessSpec) -> npt.NDArray[np.bool_]:
-    """Say of each step whether a slice is missing there.
+    """Say of each step whether a slice is missing there."""
+    steps = np.abs(np.diff(np.asarray(positions_mm, np.float64)))
+    return np.asarray(steps > usual_steps_mm(positions_mm) * spec.gap_ratio, np.bool_)
 
-    A step is compared with the median of the five around it, because scans of the head are often
-    made of two parts, thinner slices below and thicker ones above.
+
+def usual_steps_mm(positions_mm: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return what each step between slices is compared with: the median of the five around it.
+
+    Scans of the head are often made of two parts, thinner slices below and thicker ones above.
     """
     steps = np.abs(np.diff(np.asarray(positions_mm, np.float64)))
     usual = [np.median(steps[max(i - 2, 0) : i + 3]) for i in range(len(steps))]
-    return np.asarray(steps > np.asarray(usual) * spec.gap_ratio, np.bool_)
+    return np.asarray(usual, np.float64)
 
 
 def neighbours(positions_mm: Sequence[float], spec: PreprocessSpec) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ichnode.domain.findings import LABELS
-from ichnode.nets.architectures import SliceNetwork, fold_batch_norm
+from ichnode.nets.architectures import MaskNetwork, SliceNetwork, fold_batch_norm
 from ichnode.nets.calibration import NOT_ASKED, SeriesLogits, combine, series_logits
 from ichnode.nets.context import ContextNet, read_whole
 from ichnode.nets.manifest import Manifest
@@ -38,6 +39,11 @@ class Runnable:
         They do nearly all of the work and may do it with less than full precision.
     heads : mapping of str to callable
         By role: features to logits (n, output), at full precision.
+    areas : mapping of str to callable
+        By role: features to the area of each answer (n, output), or None.
+    masks : mapping of str to callable
+        By role: images, as for the encoders, to mask logits (n, output, y / 4, x / 4) float32; of
+        those that draw masks.
     context : ContextNet, optional
         At full precision.
     """
@@ -45,6 +51,8 @@ class Runnable:
     device: torch.device
     encoders: Mapping[str, Callable[[Tensor], Tensor]] = field(repr=False)
     heads: Mapping[str, Callable[[Tensor], Tensor]] = field(repr=False)
+    areas: Mapping[str, Callable[[Tensor], Tensor | None]] = field(repr=False)
+    masks: Mapping[str, Callable[[Tensor], Tensor]] = field(repr=False)
     context: ContextNet | None = field(default=None, repr=False)
 
 
@@ -64,11 +72,18 @@ def prepare(
     """
     device = torch.device(device)
     slices = {role: net for role, net in networks.items() if isinstance(net, SliceNetwork)}
+    bodies = {role: _folded(network).to(device, dtype) for role, network in slices.items()}
     context = networks.get("context")
     return Runnable(
         device=device,
-        encoders={role: _encoder(network, device, dtype) for role, network in slices.items()},
+        encoders={role: _reduced(body.embed, dtype) for role, body in bodies.items()},
         heads={role: _still(network.head).to(device) for role, network in slices.items()},
+        areas={role: body.areas for role, body in bodies.items()},
+        masks={
+            role: _reduced(body.masks, dtype)
+            for role, body in bodies.items()
+            if isinstance(body, MaskNetwork)
+        },
         context=_still(context).to(device) if isinstance(context, ContextNet) else None,
     )
 
@@ -78,16 +93,17 @@ def _still(network: _Network) -> _Network:
     return copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
 
 
-def _encoder(
-    network: SliceNetwork, device: torch.device, dtype: torch.dtype
-) -> Callable[[Tensor], Tensor]:
+def _folded(network: _Network) -> _Network:
     own = _still(network)
     fold_batch_norm(own)
-    own = own.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    return own.to(memory_format=torch.channels_last)
+
+
+def _reduced(read: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Let something that reads images do it in one kind of arithmetic."""
 
     def run(images: Tensor) -> Tensor:
-        ready = images.to(dtype=dtype, memory_format=torch.channels_last)
-        return own.embed(ready).float()
+        return read(images.to(dtype=dtype, memory_format=torch.channels_last)).float()
 
     return run
 
@@ -110,12 +126,19 @@ def read_logits(
     """
     read = [_read_batch(parts, images) for images in batches]
     own = np.concatenate([logits.double().cpu().numpy() for _, logits in read])
-    rule = manifest.calibration.series_rule
-    if parts.context is None or manifest.context is None:
-        return SeriesLogits(slices=own, series=series_logits(own, rule))
     features = torch.cat([features for features, _ in read])
+    rule, areas = manifest.calibration.series_rule, _areas(parts, features)
+    if parts.context is None or manifest.context is None:
+        return SeriesLogits(slices=own, series=series_logits(own, rule), areas=areas)
     whole = _in_context(parts.context, features, positions_mm)
-    return combine(own, rule, whole, manifest.context)
+    return dataclasses.replace(combine(own, rule, whole, manifest.context), areas=areas)
+
+
+def _areas(parts: Runnable, features: Tensor) -> Floats | None:
+    """Return the areas (slice, label) of a joint network that draws masks."""
+    of_joint = parts.areas.get("joint")
+    found = None if of_joint is None else of_joint(features)
+    return None if found is None else found.double().cpu().numpy()
 
 
 def _read_batch(parts: Runnable, images: Tensor) -> tuple[Tensor, Tensor]:

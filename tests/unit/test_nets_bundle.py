@@ -28,6 +28,7 @@ from ichnode.nets.manifest import (
     Provenance,
     SelfTest,
     Thresholds,
+    VolumeSpec,
     canonical,
     read_manifest,
     weights_digest,
@@ -216,6 +217,53 @@ def test_a_logit_is_the_mean_of_its_strongest_places() -> None:
     evidence[0, 1, 4, 4:7] = torch.tensor([1.0, 2.0, 3.0])
     assert strongest(evidence)[0].tolist() == [-6.0, 2.0]
     assert strongest(evidence[:, :, :1, :1])[0].tolist() == [-6.0, -6.0]
+
+
+DRAWING = (NetworkSpec("joint", "compact_mask", LABELS, "joint.safetensors", ""),)
+VOLUME = VolumeSpec(
+    scale=SIX,
+    contour=0.5,
+    series=40,
+    mean_absolute_error_ml=1.5,
+    median_relative_error=0.2,
+    limits_ml=(-3.0, 4.0),
+    shown=("any", "subdural"),
+    how="Measured on simulated heads.",
+)
+
+
+def test_a_bundle_may_say_how_volumes_are_made(tmp_path: Path) -> None:
+    """It is read as it was written, and is another model than one without."""
+    with_volume = manifest(networks=DRAWING, volume=VOLUME)
+    state = build("compact_mask", 1, 6).state_dict()
+    written = write_bundle(tmp_path, with_volume, {"joint": state})
+    read = Bundle.load(tmp_path).manifest
+    assert read == written
+    assert read.volume == VOLUME
+    assert dataclasses.replace(read, volume=None).model_uid != read.model_uid
+    hidden = dataclasses.replace(VOLUME, shown=())
+    assert dataclasses.replace(read, volume=hidden).model_uid != read.model_uid
+    assert "volume" not in canonical(manifest(networks=DRAWING))
+
+
+@pytest.mark.parametrize(
+    ("networks", "changes"),
+    [
+        (manifest().networks, {}),
+        (DRAWING, {"scale": (1.0, 1.0, 0.0, 1.0, 1.0, 1.0)}),
+        (DRAWING, {"contour": 1.0}),
+        (DRAWING, {"shown": ("subdural",)}),
+        (DRAWING, {"shown": ("subdural", "any")}),
+    ],
+    ids=["a network without masks", "no factor", "no edge", "a kind alone", "another order"],
+)
+def test_a_volume_that_makes_no_sense_is_refused(
+    tmp_path: Path, networks: tuple[NetworkSpec, ...], changes: dict[str, Any]
+) -> None:
+    """When it is written, so that no such bundle comes about."""
+    volume = dataclasses.replace(VOLUME, **changes)
+    with pytest.raises(ValueError, match="volume makes no sense"):
+        write_manifest(tmp_path, manifest(networks=networks, volume=volume))
 
 
 def test_the_shipped_bundle_stays_what_it_was(tmp_path: Path) -> None:

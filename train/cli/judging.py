@@ -85,6 +85,14 @@ def calibrate(
             "only those that a node exported are.",
         ),
     ] = None,
+    volume: Annotated[
+        bool | None,
+        typer.Option(
+            "--volume/--no-volume",
+            help="Whether the volume of blood goes into reports; by default only where its error "
+            "on these series is small enough.",
+        ),
+    ] = None,
     key: KeyOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 1,
@@ -92,8 +100,9 @@ def calibrate(
     """Make probabilities mean what they say, and choose the thresholds.
 
     Prints what the thresholds promise, and what is missing where they promise nothing. With
-    --bundle the same networks get a new calibration: another model, to be validated again. Not for
-    clinical use without local validation.
+    --bundle the same networks get a new calibration: another model, to be validated again. Of a
+    network that draws masks the factor from areas to volumes is chosen too, where voxels of the
+    truth are known. Not for clinical use without local validation.
     """
     from train.errors import TrainingError
     from train.judge.aims import Aims
@@ -112,6 +121,7 @@ def calibrate(
         site=Site(prevalence=prevalence, kept_negatives=kept_negatives, unlabelled=of_site),
         aims=Aims(target_sensitivity=target),
         local=local,
+        volume_shown=volume,
         seed=seed,
     )
     _print_choice(chosen)
@@ -120,7 +130,7 @@ def calibrate(
     elif bundle is not None and out is not None:
         from train.measuring import load_bundle, recalibrated
 
-        manifest = recalibrated(load_bundle(bundle), chosen, out)
+        manifest = recalibrated(load_bundle(bundle), chosen, out, volume_shown=volume)
         print(f"Written: {out}, model {manifest.model_uid}")
 
 
@@ -184,6 +194,8 @@ def _part(
 def _print_choice(chosen: Chosen) -> None:
     print("\n".join(f"  {check}" for check in _lines(chosen.calibration.how)))
     print("\n".join(f"  {check}" for check in _lines(chosen.thresholds.how)))
+    if chosen.volume is not None:
+        print("\n".join(f"  {check}" for check in _lines(chosen.volume.how)))
     for row in chosen.report["operating_point"]["at_prevalences"]:
         print(
             f"  At a prevalence of {row['prevalence']:.1%}: {row['alerts_per_1000']:.0f} alerts "

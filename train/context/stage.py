@@ -33,6 +33,7 @@ from train.judge.metrics import auroc
 from train.learn.predicting import Quick
 from train.learn.run_folder import OpenedRun, describe, open_run
 from train.predictions import Predictions
+from train.truth import with_areas
 
 KEPT = "features"
 """Folder beside the files of a cache where features are kept."""
@@ -116,7 +117,10 @@ def predict_in_context(
     features = _features(run, (slices,), kept, device, how)
     stored = as_stored(context.network)
     own, whole = read_series(stored, features, slices, rule or context.rule, device)
-    return blend(own, whole, context.blend)
+    said = blend(own, whole, context.blend)
+    seen = torch.from_numpy(np.asarray(features.features[slices.rows], np.float64))
+    areas = run.network.areas(seen)
+    return said if areas is None else with_areas(said, slices, areas.numpy())
 
 
 def _check_parts(run: OpenedRun, train: Slices, selection: Slices) -> None:

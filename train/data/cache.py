@@ -68,7 +68,9 @@ class Cache:
     slices : DataFrame
         One row a slab, in the order of `hu`: ``dataset, patient, study, series, slab, slice_key,
         position_mm, brain_fraction, masked, label_source``, the six labels (1, 0, NaN), the
-        series' labels as ``series_any`` and so on, and the columns of `train.data.records.Facts`.
+        series' labels as ``series_any`` and so on, and the columns of `train.data.records.Facts`;
+        for volumes ``image_mm2`` (what an image shows), ``extent_mm`` (what the slab stands for
+        along the normal) and the series' true ``true_ml_any`` and so on, NaN where not known.
     licences : dict
         By dataset.
     quarantine : DataFrame

@@ -22,6 +22,7 @@ FORMAT = 1
 INDEX, QUARANTINE, SPEC, SOURCES = "index.jsonl", "quarantine.jsonl", "cache.json", "sources.json"
 
 _NOTHING_SAID = facts_as_row(Facts())
+_UNKNOWN: list[float | None] = [None] * len(LABELS)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -39,7 +40,10 @@ def cut_torn_line(path: Path) -> None:
 
 
 def as_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row a slab from the lines of the index; columns as in `train.data.cache.Cache`."""
+    """Return one row a slab from the lines of the index; columns as in `train.data.cache.Cache`.
+
+    Lines of before volumes were kept lack what they follow from: NaN.
+    """
     counts = [r["slabs"] for r in records]
     columns: dict[str, Any] = {
         name: np.repeat(np.asarray([r[name] for r in records]), counts)
@@ -54,9 +58,15 @@ def as_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     columns["brain_fraction"] = [f for r in records for f in r["brain_fractions"]]
     labels = _floats([row for r in records for row in r["labels"]])
     whole = np.repeat(_floats([r["series_labels"] for r in records]), counts, axis=0)
+    volumes_ml = np.repeat(_floats([r.get("volumes_ml") or _UNKNOWN for r in records]), counts, 0)
     for index, label in enumerate(LABELS):
         columns[label] = labels[:, index]
         columns[f"series_{label}"] = whole[:, index]
+        columns[f"true_ml_{label}"] = volumes_ml[:, index]
+    columns["image_mm2"] = np.repeat([r.get("image_mm2", np.nan) for r in records], counts)
+    columns["extent_mm"] = [
+        mm for r in records for mm in r.get("extents_mm", [np.nan] * r["slabs"])
+    ]
     return pd.DataFrame(columns)
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import PreprocessSpec
-from ichnode.nets.preprocess import cut, head_box, standardise
+from ichnode.nets.preprocess import Stack, cut, standardise
+from ichnode.nets.volume import image_mm2, slab_extents_mm, slice_extents_mm
 from train.data.records import Facts, SourceSeries, facts_as_row, series_truth
 from train.data.window import brain_fraction
 
@@ -46,7 +48,9 @@ def standardise_series(job: str, series: SourceSeries, spec: PreprocessSpec) -> 
     inside = brain_fraction(series.hu)
     kinds = None
     if series.kinds is not None:
-        kinds = _sized_kinds(series, stack.slabs, spec)
+        kinds = _sized_kinds(series.kinds, stack, spec)
+    usual_mm, places_mm = series.spacing_mm[0], series.positions_mm.tolist()
+    extents_mm = slab_extents_mm(stack.slabs, places_mm, usual_mm, spec)
     record = {
         "job": job,
         "dataset": series.dataset,
@@ -62,6 +66,9 @@ def standardise_series(job: str, series: SourceSeries, spec: PreprocessSpec) -> 
         "positions_mm": list(stack.positions_mm),
         "brain_fractions": [round(float(inside[a:b].mean()), 5) for a, b in stack.slabs],
         "labels": [_listed(row) for row in labels],
+        "image_mm2": round(image_mm2(stack, series.spacing_mm), 3),
+        "extents_mm": [round(float(mm), 4) for mm in extents_mm],
+        "volumes_ml": _volumes_ml(series, spec),
         "left_out": [dataclasses.astuple(one) for one in series.left_out],
     }
     return Standardised(hu=stack.hu.numpy(), kinds=kinds, record=record)
@@ -74,19 +81,26 @@ def _slab_label(labels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.where(shown, 1.0, np.where(unknown, np.nan, 0.0)).astype(np.float32)
 
 
-def _sized_kinds(
-    series: SourceSeries, slabs: tuple[tuple[int, int], ...], spec: PreprocessSpec
-) -> npt.NDArray[np.uint8]:
+def _volumes_ml(series: SourceSeries, spec: PreprocessSpec) -> list[float] | None:
+    """Return the true volume of each label, from the voxels as they came; None without them."""
     if series.kinds is None:
-        raise ValueError("there is no voxel truth")
-    box = head_box(torch.from_numpy(np.ascontiguousarray(series.hu)), series.spacing_mm, spec)
-    whole = cut(torch.from_numpy(np.ascontiguousarray(series.kinds)), box, 0)
-    planes = torch.stack([whole[a:b].amax(dim=0) for a, b in slabs])
+        return None
+    counts = np.stack([(series.kinds == k).sum(axis=(1, 2)) for k in range(1, len(LABELS))], axis=1)
+    extents_mm = slice_extents_mm(series.positions_mm.tolist(), series.spacing_mm[0], spec)
+    kinds_ml = extents_mm @ counts * series.spacing_mm[1] * series.spacing_mm[2] / 1000
+    return [round(float(ml), 4) for ml in (kinds_ml.sum(), *kinds_ml)]
+
+
+def _sized_kinds(
+    kinds: npt.NDArray[np.uint8], stack: Stack, spec: PreprocessSpec
+) -> npt.NDArray[np.uint8]:
+    whole = cut(torch.from_numpy(np.ascontiguousarray(kinds)), stack.box, 0)
+    planes = torch.stack([whole[a:b].amax(dim=0) for a, b in stack.slabs])
     sized = torch.nn.functional.interpolate(
         planes[:, None].float(), size=(spec.size_px, spec.size_px)
     )
-    kinds: npt.NDArray[np.uint8] = sized[:, 0].to(torch.uint8).numpy()
-    return kinds
+    found: npt.NDArray[np.uint8] = sized[:, 0].to(torch.uint8).numpy()
+    return found
 
 
 def _listed(labels: npt.NDArray[np.float32]) -> list[float | None]:

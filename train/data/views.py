@@ -13,6 +13,7 @@ from ichnode.domain.findings import LABELS
 from train.data.cache import Cache
 
 SERIES_LABELS = tuple(f"series_{label}" for label in LABELS)
+TRUE_ML = tuple(f"true_ml_{label}" for label in LABELS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from typing import Any
 from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import CARD, Manifest
 from ichnode.spool import write_durable
+from train.judge.amount_card import amounts
 from train.judge.evaluation import EXTRA_AXIAL
 from train.judge.page import number, percent, span_number, span_percent
 
@@ -66,7 +67,7 @@ out.
 | by | group | series | positives | AUROC | sensitivity | specificity |
 |---|---|---|---|---|---|---|
 {subgroups}
-{beside}
+{amounts}{beside}
 ## Calibration
 
 {calibrated}
@@ -137,6 +138,7 @@ def model_card(
         draws=evaluation["draws"],
         log_loss=_number(evaluation["weighted_log_loss"]["slice"]),
         subgroups="\n".join(_group_row(row) for row in evaluation["subgroups"]),
+        amounts=amounts(evaluation),
         beside="".join(map(_beside, beside)),
         calibrated=manifest.calibration.how,
         slope=_number(of_any["calibration_slope"]),

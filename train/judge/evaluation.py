@@ -2,9 +2,11 @@
 
 Per label and level it holds AUROC, average precision, sensitivity and specificity at the operating
 point, log loss, Brier, calibration error, slope and intercept; and for the whole the weighted log
-loss of RSNA 2019, what the node would do (`triage`), and subgroups. Each figure has a 95 % interval
-from drawing patients again (`figures` says what a figure looks like). What is not labelled is left
-out and called unknown.
+loss of RSNA 2019, what the node would do (`triage`), and subgroups; where the voxels of the truth
+are known also what is found by the amount of blood (`found_by_amount`), and of a model that
+measures it how far off it is (`volume`). Each figure has a 95 % interval from drawing patients
+again (`figures` says what a figure looks like). What is not labelled is left out and called
+unknown.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ichnode.domain.findings import LABELS
-from ichnode.nets.manifest import Calibration, Thresholds
+from ichnode.nets.manifest import Calibration, Thresholds, VolumeSpec
 from train.errors import TrainingError
+from train.judge.amounts import found_by_amount, volume_figures
 from train.judge.bootstrap import DRAWS, Draws, Interval, Owners, percentiles, ratio_draws
 from train.judge.bootstrap import mean_interval as mean_of
 from train.judge.calibrating import series_probabilities, slice_probabilities
@@ -35,7 +38,7 @@ from train.judge.figures import (
 from train.judge.metrics import average_precision, ece_by_chance, losses, weighted_losses
 from train.judge.subgroups import by_group
 from train.judge.triage import bands_of, triage
-from train.predictions import Predictions
+from train.predictions import Predictions, is_simulated
 
 FORMAT = 1
 Floats = npt.NDArray[np.float64]
@@ -62,6 +65,7 @@ def evaluate(
     calibration: Calibration,
     thresholds: Thresholds,
     *,
+    volume: VolumeSpec | None = None,
     seed: int = 1,
     draws: int = DRAWS,
 ) -> dict[str, Any]:
@@ -71,6 +75,8 @@ def evaluate(
     ----------
     predictions : Predictions
         Of series on which nothing was trained, chosen or calibrated.
+    volume : VolumeSpec, optional
+        How the model's areas become millilitres.
     draws : int
         Of patients, for the intervals.
 
@@ -116,6 +122,8 @@ def evaluate(
         "weighted_log_loss": {level.name: _weighted(level) for level in (series, slices)},
         "any_below_a_subtype": rounded(float((series.p[:, 0] < series.p[:, 1:].max(1)).mean())),
         "subgroups": by_group(predictions, series.p[:, 0], bands == "urgent", sample),
+        "found_by_amount": found_by_amount(predictions, bands, sample),
+        "volume": None if volume is None else volume_figures(predictions, volume, sample),
     }
 
 
@@ -142,11 +150,6 @@ def describe(predictions: Predictions) -> dict[str, Any]:
             "slice": _rates(predictions.slice_truth),
         },
     }
-
-
-def is_simulated(dataset: str) -> bool:
-    """Say whether a dataset is of simulated scans."""
-    return dataset.startswith("simulated")
 
 
 def _rates(truth: Floats) -> dict[str, float | None]:

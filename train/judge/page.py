@@ -15,10 +15,11 @@ import jinja2
 
 from ichnode import __version__
 from ichnode.domain.findings import LABELS
-from ichnode.nets.manifest import Calibration, Manifest, Thresholds
+from ichnode.nets.manifest import Calibration, Manifest, Thresholds, VolumeSpec
 from ichnode.spool import write_durable
 from train.data.splits import SPLITS
 from train.judge.aims import LOCAL, NOT_LOCAL
+from train.judge.amount_plots import amount_pictures
 from train.judge.band_plots import bands_picture, subgroup_picture
 from train.judge.calibrating import series_probabilities, slice_probabilities
 from train.judge.drawing import Picture
@@ -96,6 +97,7 @@ def write_page(
     thresholds: Thresholds,
     *,
     about: About,
+    volume: VolumeSpec | None = None,
     cases: Sequence[Case] = (),
 ) -> Path:
     """Write ``evaluation.html``, ``metrics.json`` and the plots; return the page.
@@ -105,11 +107,11 @@ def write_page(
     folder : Path
         Created where it is missing.
     evaluation : dict
-        From `evaluation.evaluate`, of the same predictions, calibration and thresholds.
+        From `evaluation.evaluate`, of the same predictions, calibration, thresholds and volume.
     cases : sequence of Case
         The gallery; none where images may not be kept.
     """
-    pictures = draw_all(evaluation, predictions, calibration, thresholds)
+    pictures = draw_all(evaluation, predictions, calibration, thresholds, volume)
     plots = folder / PLOTS
     plots.mkdir(parents=True, exist_ok=True)
     for picture in pictures.values():
@@ -126,8 +128,9 @@ def draw_all(
     predictions: Predictions,
     calibration: Calibration,
     thresholds: Thresholds,
+    volume: VolumeSpec | None = None,
 ) -> dict[str, Picture]:
-    """Return every picture of the page by name."""
+    """Return every picture of the page by name; those of amounts where these are known."""
     series = Seen(
         "series", series_probabilities(predictions, calibration), predictions.series_truth
     )
@@ -140,6 +143,7 @@ def draw_all(
         precision_picture(levels, evaluation),
         reliability_picture(levels, evaluation),
         subgroup_picture(evaluation),
+        *amount_pictures(evaluation, predictions, volume),
     )
     return {picture.name: picture for picture in pictures}
 
@@ -275,6 +279,8 @@ _FILTERS = {
     "pct": percent,
     "num": number,
     "one": _one,
+    "ml": lambda one: "unknown" if one["value"] is None else f"{one['value']:.2f} ml",
+    "span_ml": lambda one: _span(one, lambda value: f"{value:.2f}"),
     "span_pct": span_percent,
     "span_num": span_number,
     "span_one": lambda one: _span(one, _one) + _mark(one),

@@ -151,9 +151,7 @@ def _check(
     level: str, name: str, logits: Floats, truth: Floats, owner: Owners, seed: int
 ) -> Checked:
     """Fit without a fifth of the patients at a time, and look at those."""
-    patients = np.unique(owner)
-    fold_of = np.random.default_rng(seed).permutation(len(patients)) % FOLDS
-    fold = fold_of[np.searchsorted(patients, owner)]
+    fold = fold_by_patient(owner, seed)
     before, after = probability_of(logits), np.empty_like(logits)
     for index in range(FOLDS):
         out = fold == index
@@ -166,3 +164,11 @@ def _check(
         brier=(brier(before.ravel(), flat), brier(after.ravel(), flat)),
         ece=(ece(before.ravel(), flat), ece(after.ravel(), flat)),
     )
+
+
+def fold_by_patient(owner: Owners, seed: int) -> Owners:
+    """Return to which of `FOLDS` folds each observation belongs; a patient is in one alone."""
+    patients = np.unique(owner)
+    fold_of = np.random.default_rng(seed).permutation(len(patients)) % FOLDS
+    folds: Owners = fold_of[np.searchsorted(patients, owner)]
+    return folds

@@ -21,7 +21,7 @@ from ichnode.nets.runnable import Runnable, prepare
 from train.data.views import Slices
 from train.learn.ahead import ahead
 from train.predictions import Predictions
-from train.truth import beside_truth, whole_series
+from train.truth import beside_truth, whole_series, with_areas
 
 BATCH = 64
 Floats = npt.NDArray[np.float64]
@@ -61,8 +61,12 @@ def predict(
     ValueError
         When a series is there in part only.
     """
-    own = _run(prepare({"own": network}, device, how.dtype), "own", slices, spec, how)
-    return as_predictions(slices, _in_our_order(own[1], labels), rule)
+    parts = prepare({"own": network}, device, how.dtype)
+    _, logits, areas = _run(parts, "own", slices, spec, how)
+    said = as_predictions(slices, _in_our_order(logits, labels, NOT_ASKED), rule)
+    if areas is None:
+        return said
+    return with_areas(said, slices, _in_our_order(areas, labels, np.nan))
 
 
 def predict_pair(
@@ -100,7 +104,8 @@ def embed(
     ndarray, float16, (slice, feature_width)
     ndarray, float64, (slice, output)
     """
-    features, logits = _run(prepare({"own": network}, device, how.dtype), "own", slices, spec, how)
+    parts = prepare({"own": network}, device, how.dtype)
+    features, logits, _ = _run(parts, "own", slices, spec, how)
     return features, logits
 
 
@@ -143,17 +148,21 @@ def reduce(hu: Tensor, size_px: int) -> Tensor:
 
 def _run(
     parts: Runnable, role: str, slices: Slices, spec: PreprocessSpec, how: Quick
-) -> tuple[npt.NDArray[np.float16], Floats]:
+) -> tuple[npt.NDArray[np.float16], Floats, Floats | None]:
+    """Return features, logits and, of a network that draws masks, the areas of each slice."""
     if slices.around.shape[1] != 2 * spec.context_slices + 1:
         raise ValueError("the slices have not the neighbours that the network looks at")
-    features, logits = [], []
+    features, logits, areas = [], [], []
     with torch.inference_mode():
         for stacks in _batches(slices, how):
             images = images_of(stacks.to(parts.device, non_blocking=True), spec)
             found = parts.encoders[role](images)
             features.append(found.half().cpu())
             logits.append(parts.heads[role](found).double().cpu())
-    return torch.cat(features).numpy(), torch.cat(logits).numpy()
+            if (covered := parts.areas[role](found)) is not None:
+                areas.append(covered.double().cpu())
+    drawn = torch.cat(areas).numpy() if areas else None
+    return torch.cat(features).numpy(), torch.cat(logits).numpy(), drawn
 
 
 def _batches(slices: Slices, how: Quick) -> Iterator[Tensor]:
@@ -163,10 +172,10 @@ def _batches(slices: Slices, how: Quick) -> Iterator[Tensor]:
     yield from track(read, how.shown, total=len(starts)) if how.shown else read
 
 
-def _in_our_order(logits: Floats, labels: Sequence[Label]) -> Floats:
-    whole = np.full((len(logits), len(LABELS)), NOT_ASKED)
+def _in_our_order(values: Floats, labels: Sequence[Label], unknown: float) -> Floats:
+    whole = np.full((len(values), len(LABELS)), unknown)
     for column, label in enumerate(labels):
-        whole[:, LABELS.index(label)] = logits[:, column]
+        whole[:, LABELS.index(label)] = values[:, column]
     if LABELS[0] not in labels:
-        whole[:, 0] = logits.max(axis=1)
+        whole[:, 0] = values.max(axis=1)
     return whole

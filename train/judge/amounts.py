@@ -1,0 +1,116 @@
+"""What is found by how much blood there is, and how far off a model's volumes are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ichnode.domain.findings import LABELS
+from ichnode.nets.manifest import VolumeSpec
+from train.judge.bootstrap import Draws, mean_interval
+from train.judge.figures import Figure, figure, rate_figure, rounded
+from train.judge.volumes import CLASSES_ML, errors, volume_class
+from train.predictions import Predictions
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+_NONE = "no cases"
+
+
+def found_by_amount(
+    predictions: Predictions, bands: npt.NDArray[np.str_], sample: Draws
+) -> dict[str, Any] | None:
+    """Return how many series are called, by the volume of all their blood and by its kind.
+
+    Parameters
+    ----------
+    bands : ndarray, str, (series,)
+        What each series is called.
+
+    Returns
+    -------
+    dict or None
+        ``by_volume`` and ``by_kind``, rows of ``group, series, urgent, urgent_or_review``; None
+        where no volume is known.
+    """
+    true = predictions.true_ml
+    if not np.isfinite(true[:, 0]).any():
+        return None
+    urgent = np.asarray(bands == "urgent", np.bool_)
+    either = urgent | np.asarray(bands == "review", np.bool_)
+
+    def row(name: str, members: Flags) -> dict[str, Any]:
+        told = {"group": name, "series": int(members.sum())}
+        return told | {
+            key: rate_figure(sample.counts, sample.owner, called, members)
+            for key, called in (("urgent", urgent), ("urgent_or_review", either))
+        }
+
+    return {"by_volume": _by_class(true[:, 0], row), "by_kind": _by_kind(true, row)}
+
+
+def volume_figures(
+    predictions: Predictions, volume: VolumeSpec, sample: Draws
+) -> dict[str, Any] | None:
+    """Return how far off the volumes of a model are; None where no volume is known.
+
+    Parameters
+    ----------
+    volume : VolumeSpec
+        Of the model, chosen on other series.
+
+    Returns
+    -------
+    dict
+        ``how, shown, overall``, and rows ``by_volume`` and ``by_kind``; a kind's row compares what
+        was said of that kind. Figures are of series with blood.
+    """
+    true, said = predictions.true_ml, estimates_ml(predictions, volume)
+    if not (np.isfinite(true[:, 0]) & np.isfinite(said[:, 0])).any():
+        return None
+
+    def row(name: str, members: Flags, label: int = 0) -> dict[str, Any]:
+        chosen = sample.of_series(members)
+        return {"group": name} | _off(said[members, label], true[members, label], chosen)
+
+    kinds = [row(name, true[:, k] > 0, k) for k, name in enumerate(LABELS) if k]
+    return {
+        "how": volume.how,
+        "shown": list(volume.shown),
+        "overall": row("any", true[:, 0] > 0),
+        "by_volume": _by_class(true[:, 0], row),
+        "by_kind": [one for one in kinds if one["series"]],
+    }
+
+
+def estimates_ml(predictions: Predictions, volume: VolumeSpec) -> Floats:
+    """Return what a model says of the volume of each label: (series, label), in ml."""
+    return np.asarray(predictions.raw_ml * np.asarray(volume.scale))
+
+
+def _by_class(true: Floats, row: Any) -> list[dict[str, Any]]:
+    of = np.array([volume_class(float(ml)) for ml in true])
+    return [row(name, of == name) for _, _, name in CLASSES_ML if (of == name).any()]
+
+
+def _by_kind(true: Floats, row: Any) -> list[dict[str, Any]]:
+    there = true > 0
+    return [row(name, there[:, k]) for k, name in enumerate(LABELS) if k and there[:, k].any()]
+
+
+def _off(said: Floats, true: Floats, sample: Draws) -> dict[str, Any]:
+    found = errors(said, true)
+    there = np.where(true > 0, said - true, np.nan)
+    means: dict[str, Figure] = {
+        name: figure(mean_interval(sample.counts, sample.owner, values), _NONE)
+        for name, values in (("mean_absolute_error_ml", np.abs(there)), ("bias_ml", there))
+    }
+    return {
+        "series": found.series,
+        **means,
+        "limits_ml": [rounded(edge) for edge in found.limits_ml],
+        "median_relative_error": rounded(found.median_relative_error),
+        "relative_of": found.relative_of,
+    }
