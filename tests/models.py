@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ichnode.domain.findings import LABELS
+from ichnode.domain.findings import LABELS, Label
 from ichnode.nets.architectures import build
 from ichnode.nets.bundle import Bundle, write_bundle
 from ichnode.nets.calibration import NOT_ASKED, SeriesLogits
@@ -22,6 +22,7 @@ from ichnode.nets.manifest import (
     Provenance,
     SelfTest,
     Thresholds,
+    VolumeSpec,
 )
 from ichnode.nets.runnable import prepare, read_logits
 from ichnode.nets.selftest import self_test_input, self_test_series
@@ -62,6 +63,30 @@ def write_model(
         self_test=SelfTest("discs-1", tuple(map(tuple, expected.tolist())), 0.01, 0.2),
     )
     return write_bundle(folder, manifest, {"joint": network.state_dict()})
+
+
+def write_drawing(
+    folder: Path, *, logit: float, mask_logit: float, shown: tuple[Label, ...] = LABELS
+) -> Manifest:
+    """Write a joint bundle that draws masks: every place has `mask_logit`, each label `logit`."""
+    joint = write_model(folder, logit=0.0)
+    torch.manual_seed(14)
+    network = build("compact_mask", SPEC.channels, len(LABELS)).eval()
+    with torch.no_grad():
+        for layer in (network.near, network.far, network.hear, network.draw):
+            layer.weight.zero_()
+            layer.bias.fill_(0.0)
+        network.near.bias.fill_(logit)
+        network.draw.bias.fill_(mask_logit)
+    drawing = dataclasses.replace(
+        joint,
+        networks=(NetworkSpec("joint", "compact_mask", LABELS, "joint.safetensors", ""),),
+        self_test=SelfTest("discs-1", ((logit,) * 6,) * 8, 0.01, 0.2),
+        volume=VolumeSpec(
+            (0.01,) * 6, 0.5, 40, 1.0, 0.2, (-2.0, 2.0), shown, "Made up, of simulated heads."
+        ),
+    )
+    return write_bundle(folder, drawing, {"joint": network.state_dict()})
 
 
 def write_pair(folder: Path, *, hemorrhage_logit: float, subtype_logit: float) -> Manifest:

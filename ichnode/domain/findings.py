@@ -45,6 +45,27 @@ class LabelResult:
     probability: float  # calibrated, 0 to 1
     presence: Presence
     key_sop_uid: str  # the slice with the highest probability
+    volume_ml: float | None = None  # an estimate, where the model states one of what is present
+
+
+@dataclass(frozen=True, slots=True)
+class BloodMask:
+    """Where a model draws blood on one slice; `ichnode.imaging.masks` packs and unpacks it.
+
+    Attributes
+    ----------
+    slice_uid : str
+        As in `AnalysisResult.slice_probabilities`.
+    rows, columns : int
+        Of the slice in the canonical display: front at the top, patient's right on the left.
+    packed : str
+        One bit a pixel, row by row, compressed, in base64.
+    """
+
+    slice_uid: str
+    rows: int
+    columns: int
+    packed: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +83,10 @@ class AnalysisResult:
         probabilities of the six labels, in anatomical order from the feet upwards.
     warnings : tuple of str
         Such as "2 gaps"; without patient data.
+    key_mask : BloodMask or None
+        What is drawn on the key slice of "any", where the model draws and states volumes.
+    volume_how : str
+        How the volumes came about and how far off they were, in the bundle's words; "" without any.
     """
 
     model_uid: str
@@ -75,6 +100,8 @@ class AnalysisResult:
     warnings: tuple[str, ...] = ()
     device: str = "cpu"
     seconds: float = 0.0  # from the first decoded byte to the result
+    key_mask: BloodMask | None = None
+    volume_how: str = ""
 
     def of(self, label: Label) -> LabelResult:
         """Return the result of one label."""

@@ -17,13 +17,13 @@ from ichnode.imaging.volume import CtVolume
 from ichnode.infer.device import Engine, EngineMaker, engine_makers
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.calibration import SeriesLogits, read, state
-from ichnode.nets.preprocess import neighbours, standardise, windows
+from ichnode.nets.preprocess import Stack, channels, neighbours, standardise, windows
 from ichnode.nets.runnable import LARGEST_BATCH, read_logits
 from ichnode.nets.selftest import self_test_series
+from ichnode.nets.volume import image_mm2, onto_slice, raw_volumes_ml, slab_extents_mm
 
 log = structlog.get_logger(__name__)
 Floats = npt.NDArray[np.float64]
-Slabs = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class Prediction:
         Calibrated probability of the series.
     key_slices : tuple of int
         Per label, the native slice that shows it best.
+    volume_ml : tuple of float, optional
+        Per label, an estimate, of a model that draws masks and knows its factors.
+    key_mask : ndarray, bool, (y, x), optional
+        Blood of any kind on its key slice, in native pixels: of a positive series, by a model
+        whose volumes are shown.
     """
 
     slices: Floats = field(repr=False)
@@ -46,6 +51,8 @@ class Prediction:
     finding: Finding
     presence: tuple[Presence, ...]
     device: str
+    volume_ml: tuple[float, ...] | None = None
+    key_mask: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
 
 
 class Predictor:
@@ -98,12 +105,13 @@ class Predictor:
         When the device runs out of memory the batch is halved, and when it is lost the next engine
         takes over, the CPU in the end.
         """
-        logits, slabs = self._persistently(volume)
-        manifest = self.bundle.manifest
+        logits, stack = self._persistently(volume)
+        manifest, slabs = self.bundle.manifest, stack.slabs
         reading = read(logits.slices, manifest.calibration, logits.series)
         finding, presence = state(reading.series, manifest.thresholds)
         owner = np.repeat(np.arange(len(slabs)), [end - first for first, end in slabs])
         best = reading.slices.argmax(axis=0)
+        positive = finding is Finding.POSITIVE
         return Prediction(
             slices=reading.slices[owner],
             series=reading.series,
@@ -111,9 +119,41 @@ class Predictor:
             finding=finding,
             presence=presence,
             device=self.device,
+            volume_ml=self._volume_ml(volume, logits, stack),
+            key_mask=self._key_mask(volume, stack, int(best[0])) if positive else None,
         )
 
-    def _persistently(self, volume: CtVolume) -> tuple[SeriesLogits, Slabs]:
+    def _volume_ml(
+        self, volume: CtVolume, logits: SeriesLogits, stack: Stack
+    ) -> tuple[float, ...] | None:
+        """Return the volume of each label, or None where the model has none to give."""
+        manifest = self.bundle.manifest
+        if manifest.volume is None or logits.areas is None:
+            return None
+        places_mm = volume.positions_mm.tolist()
+        usual_mm = volume.spacing_mm[0]
+        extents_mm = slab_extents_mm(stack.slabs, places_mm, usual_mm, manifest.preprocess)
+        raw = raw_volumes_ml(logits.areas, image_mm2(stack, volume.spacing_mm), extents_mm)
+        scaled = raw * np.asarray(manifest.volume.scale)
+        return tuple(map(float, scaled)) if np.isfinite(scaled).all() else None
+
+    @torch.inference_mode()
+    def _key_mask(self, volume: CtVolume, stack: Stack, slab: int) -> npt.NDArray[np.bool_] | None:
+        """Draw blood of any kind on one slab; None where that fails, for the finding stands."""
+        spec, drawing = self.bundle.manifest.volume, self._engine.parts.masks.get("joint")
+        if spec is None or not spec.shown or drawing is None:
+            return None
+        around = neighbours(stack.positions_mm, self.bundle.manifest.preprocess)[slab : slab + 1]
+        try:
+            images = channels(stack.hu, around, self.bundle.manifest.preprocess)
+            chances = torch.sigmoid(drawing(images)[0, 0])
+            rows, columns = volume.hu.shape[1:]
+            return np.asarray(onto_slice(chances, stack.box, (rows, columns)).cpu() >= spec.contour)
+        except RuntimeError as error:
+            log.warning("mask.failed", device=self.device, error=type(error).__name__)
+            return None
+
+    def _persistently(self, volume: CtVolume) -> tuple[SeriesLogits, Stack]:
         while True:
             try:
                 return self._logits(volume)
@@ -135,8 +175,8 @@ class Predictor:
             self._batch = self._largest
 
     @torch.inference_mode()
-    def _logits(self, volume: CtVolume) -> tuple[SeriesLogits, Slabs]:
-        """Return the logits of slabs and series, and the native slices of each slab."""
+    def _logits(self, volume: CtVolume) -> tuple[SeriesLogits, Stack]:
+        """Return the logits of slabs and series, and the slabs."""
         manifest = self.bundle.manifest
         spec = manifest.preprocess
         hu = torch.from_numpy(volume.hu).to(self._engine.device)
@@ -144,7 +184,7 @@ class Predictor:
         shown = windows(stack.hu, spec)
         around = neighbours(stack.positions_mm, spec).to(shown.device)
         batches = (shown[rows].flatten(1, 2) for rows in self._paced(around))
-        return read_logits(self._engine.parts, batches, stack.positions_mm, manifest), stack.slabs
+        return read_logits(self._engine.parts, batches, stack.positions_mm, manifest), stack
 
     def _paced(self, around: Tensor) -> Iterator[Tensor]:
         for rows in torch.split(around, self._batch):

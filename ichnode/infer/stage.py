@@ -12,11 +12,13 @@ from ichnode.domain.errors import ModelUnusable, NotAnalysable
 from ichnode.domain.findings import LABELS, AnalysisResult, Finding, LabelResult, Presence
 from ichnode.domain.series import Header, InstanceRef
 from ichnode.domain.work import Analysed, AnalysisOutcome, AnalysisWork, Declined, NotYet, Phase
+from ichnode.imaging.masks import pack
 from ichnode.imaging.selection import judge_headers, suitability
 from ichnode.imaging.volume import CtVolume, check_variants, read_series
 from ichnode.infer.device import DeviceChoice, engine_makers, set_threads
 from ichnode.infer.predictor import Prediction, Predictor
 from ichnode.nets.bundle import Bundle
+from ichnode.nets.manifest import VolumeSpec
 from ichnode.nets.registry import Registry
 from ichnode.spool import resolve
 
@@ -119,6 +121,9 @@ class InferStage:
     ) -> AnalysisResult:
         manifest = self._predictor.bundle.manifest
         unseen = unseen_of(volume) if prediction.finding is Finding.NEGATIVE else None
+        volumes_ml = stated_volumes(prediction, manifest.volume)
+        mask = prediction.key_mask if volumes_ml[0] is not None else None
+        key_uid = volume.slice_uids[prediction.key_slices[0]]
         return AnalysisResult(
             model_uid=self._predictor.model_uid,
             model_name=manifest.name,
@@ -130,6 +135,7 @@ class InferStage:
                     probability=round(float(prediction.series[index]), 6),
                     presence=Presence.UNDETERMINED if unseen else prediction.presence[index],
                     key_sop_uid=volume.slice_uids[prediction.key_slices[index]],
+                    volume_ml=volumes_ml[index],
                 )
                 for index, label in enumerate(LABELS)
             ),
@@ -145,6 +151,8 @@ class InferStage:
             warnings=(*volume.warnings, unseen) if unseen else volume.warnings,
             device=prediction.device,
             seconds=round(seconds, 4),
+            key_mask=None if mask is None else pack(key_uid, mask),
+            volume_how=manifest.volume.how if manifest.volume and any(volumes_ml) else "",
         )
 
     def _load(self) -> Predictor:
@@ -170,6 +178,21 @@ class InferStage:
                 self._predictor = self._load()
         except ModelUnusable as error:
             log.error("model.refused", error=str(error), model_uid=self.model_uid)
+
+
+def stated_volumes(prediction: Prediction, spec: VolumeSpec | None) -> tuple[float | None, ...]:
+    """Return the volumes that go into a report, in ml to one decimal, one per label.
+
+    Only of what is present in a positive series, by a model whose volumes are good enough. A bleed
+    that no mask covers has no volume, and is never called one of 0 ml.
+    """
+    if spec is None or prediction.volume_ml is None or prediction.finding is not Finding.POSITIVE:
+        return (None,) * len(LABELS)
+    said = [round(ml, 1) for ml in prediction.volume_ml]
+    return tuple(
+        ml if label in spec.shown and there is Presence.PRESENT and ml > 0 else None
+        for label, there, ml in zip(LABELS, prediction.presence, said, strict=True)
+    )
 
 
 def unseen_of(volume: CtVolume) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -13,11 +13,18 @@ from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Text
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.types import TypeDecorator
 
-from ichnode.domain.findings import AnalysisResult, Finding, LabelResult, Presence
+from ichnode.domain.findings import (
+    AnalysisResult,
+    BloodMask,
+    Finding,
+    LabelResult,
+    Presence,
+)
 from ichnode.domain.series import Header
 
 TEXT_MAX = 1024  # a header may hold megabytes where the standard allows 64 characters
 _INTEGER_MAX = 2**31 - 1
+_DRAWN = ("key_mask", "volume_how")
 _E = TypeVar("_E", bound=Enum)
 
 
@@ -140,13 +147,19 @@ def header_of(text: str) -> Header:
 
 
 def result_text(result: AnalysisResult) -> str:
-    """Write a result as JSON."""
+    """Write a result as JSON; what only a model that draws gives is left out where it is not."""
     held = {one.name: getattr(result, one.name) for one in fields(AnalysisResult)}
+    for name in _DRAWN:
+        if not held[name]:
+            del held[name]
     held["finding"] = result.finding.value
     held["labels"] = [
         (label.label, label.probability, label.presence.value, label.key_sop_uid)
+        + (() if label.volume_ml is None else (label.volume_ml,))
         for label in result.labels
     ]
+    if result.key_mask is not None:
+        held["key_mask"] = asdict(result.key_mask)
     return json.dumps(held, separators=(",", ":"))
 
 
@@ -158,13 +171,14 @@ def result_of(text: str) -> AnalysisResult:
             **held,
             "finding": Finding(held["finding"]),
             "labels": tuple(
-                LabelResult(label, probability, Presence(presence), key)
-                for label, probability, presence, key in held["labels"]
+                LabelResult(label, probability, Presence(presence), key, *volume)
+                for label, probability, presence, key, *volume in held["labels"]
             ),
             "slice_probabilities": tuple(
                 (uid, tuple(row)) for uid, row in held["slice_probabilities"]
             ),
             "operating_point": tuple((name, value) for name, value in held["operating_point"]),
             "warnings": tuple(held["warnings"]),
+            "key_mask": BloodMask(**mask) if (mask := held.get("key_mask")) else None,
         }
     )

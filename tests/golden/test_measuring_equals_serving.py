@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,13 @@ from ichnode.nets.architectures import SliceNetwork, build
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.calibration import read
 from ichnode.nets.context import ContextNet
-from ichnode.nets.manifest import Calibration, ContextSpec, PreprocessSpec, Thresholds
+from ichnode.nets.manifest import (
+    Calibration,
+    ContextSpec,
+    PreprocessSpec,
+    Thresholds,
+    VolumeSpec,
+)
 from ichnode.nets.preprocess import preprocess
 from ichnode.phantom import simulate_head
 from train.candidate import Trained, TrainedNetwork, predict_with_bundle, write_candidate
@@ -101,6 +108,16 @@ def joint() -> Trained:
     return of({"joint": TrainedNetwork("resnet18_local", LABELS, network("resnet18_local", 6, 1))})
 
 
+def drawing() -> Trained:
+    trained = of({"joint": TrainedNetwork("compact_mask", LABELS, network("compact_mask", 6, 6))})
+    with torch.no_grad():
+        trained.networks["joint"].module.draw.bias.zero_()  # type: ignore[union-attr, operator]
+    volume = VolumeSpec(
+        (0.8, 0.9, 1.1, 1.2, 0.7, 1.0), 0.5, 9, 1.0, 0.2, (-1.0, 1.0), (), "made up"
+    )
+    return dataclasses.replace(trained, volume=volume)
+
+
 def pair() -> Trained:
     one, five = centred(network("resnet18", 1, 2)), network("resnet18_concat", 5, 3)
     return of(
@@ -139,12 +156,13 @@ def of(networks: dict[str, TrainedNetwork], context: ContextSpec | None = None) 
     )
 
 
-@pytest.mark.parametrize("make", [joint, pair, in_context])
+@pytest.mark.parametrize("make", [joint, drawing, pair, in_context])
 def test_measuring_and_serving_say_the_same(
     tmp_path: Path, cache: Cache, make: Callable[[], Trained]
 ) -> None:
-    """Joint, pair and joint with context, over thick slices and over slabs of thin ones with a
-    gap: the calibrated probabilities of every slice and of the series are equal to the last bit.
+    """Joint, with masks, pair and joint with context, over thick slices and over slabs of thin
+    ones with a gap: the calibrated probabilities of every slice and of the series are equal to the
+    last bit; volumes are, as far as an index keeps what they follow from.
     """
     write_candidate(make(), tmp_path)
     bundle = Bundle.load(tmp_path)
@@ -159,6 +177,11 @@ def test_measuring_and_serving_say_the_same(
         assert np.array_equal(served.slices[rows], reading.slices)
         assert np.array_equal(served.series, reading.series)
         assert len(np.unique(reading.slices[:, 0])) > 5
+        volume = bundle.manifest.volume
+        assert (served.volume_ml is None) == (volume is None)
+        if volume is not None:
+            assert served.volume_ml == pytest.approx(said.raw_ml * volume.scale, rel=1e-4)
+            assert min(served.volume_ml) > 1
 
 
 def test_the_second_network_of_a_pair_is_asked_where_the_first_sees_blood(

@@ -20,7 +20,7 @@ from ichnode.infer.predictor import Predictor
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.manifest import Manifest
 from ichnode.phantom import simulate_head
-from tests.models import write_model, write_pair, write_with_context
+from tests.models import write_drawing, write_model, write_pair, write_with_context
 
 
 def exact(networks: Mapping[str, nn.Module]) -> Engine:
@@ -290,3 +290,47 @@ def test_a_gpu_says_the_same_as_the_cpu(
     cpu = Predictor(bundle, [exact]).predict(volume)
     assert np.abs(gpu.slices - cpu.slices).max() < allowed
     assert np.abs(gpu.series - cpu.series).max() < allowed
+
+
+def test_a_mask_that_fails_costs_no_finding(tmp_path: Path, volume: CtVolume) -> None:
+    """The alert goes out with the volume that is known already, and without an outline."""
+    write_drawing(tmp_path, logit=4.0, mask_logit=3.0)
+    bundle = Bundle.load(tmp_path)
+
+    def fail(_images: Tensor) -> Tensor:
+        raise RuntimeError("out of memory")
+
+    def without_masks(networks: Mapping[str, nn.Module]) -> Engine:
+        whole = exact(networks)
+        return dataclasses.replace(
+            whole, parts=dataclasses.replace(whole.parts, masks={"joint": fail})
+        )
+
+    drawn = Predictor(bundle, [exact]).predict(volume)
+    failed = Predictor(bundle, [without_masks]).predict(volume)
+    assert drawn.key_mask is not None
+    assert failed.key_mask is None
+    assert failed.finding is drawn.finding is Finding.POSITIVE
+    assert failed.volume_ml == drawn.volume_ml
+
+
+def test_a_volume_that_is_no_number_is_none(tmp_path: Path, volume: CtVolume) -> None:
+    """Nothing is said of it; the finding stands."""
+    write_drawing(tmp_path, logit=4.0, mask_logit=3.0)
+
+    def lost(networks: Mapping[str, nn.Module]) -> Engine:
+        whole = exact(networks)
+        areas = {"joint": lambda features: features[:, :6] * float("nan")}
+        return dataclasses.replace(whole, parts=dataclasses.replace(whole.parts, areas=areas))
+
+    said = Predictor(Bundle.load(tmp_path), [lost]).predict(volume)
+    assert said.volume_ml is None
+    assert said.finding is Finding.POSITIVE
+
+
+def test_a_volume_is_the_same_in_reduced_precision(tmp_path: Path, volume: CtVolume) -> None:
+    """Areas are summed at full precision whatever the network computes with."""
+    write_drawing(tmp_path, logit=4.0, mask_logit=-1.0)
+    bundle = Bundle.load(tmp_path)
+    full, half = (Predictor(bundle, [make]).predict(volume) for make in (exact, reduced))
+    assert full.volume_ml == pytest.approx(half.volume_ml, rel=0.01)

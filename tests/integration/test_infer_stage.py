@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
@@ -19,10 +20,11 @@ from ichnode.domain.reasons import Reason
 from ichnode.domain.series import InstanceRef
 from ichnode.domain.work import Analysed, AnalysisWork, Declined, Lease, NotYet, Phase
 from ichnode.imaging.header import read_header
+from ichnode.imaging.masks import unpack
 from ichnode.infer.stage import InferStage
 from ichnode.nets.registry import Registry
 from ichnode.phantom.studies import StudyFiles, write_study
-from tests.models import write_model
+from tests.models import write_drawing, write_model
 
 LEASE = Lease(1, "token", 1, datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -97,6 +99,55 @@ def test_a_series_is_analysed_whole(spool: Path, study: StudyFiles, models: Path
     assert result.seconds > 0
     assert result.device.startswith("cpu")
     assert result.series_score > 0
+
+
+def drawing_models(tmp_path: Path, **more: Any) -> Path:
+    """A registry whose champion draws masks."""
+    write_drawing(tmp_path / "drawing", **more)
+    registry = Registry(tmp_path / "models")
+    registry.promote(registry.install(tmp_path / "drawing"))
+    return tmp_path / "models"
+
+
+def test_a_positive_has_a_volume_and_what_was_drawn(
+    spool: Path, study: StudyFiles, tmp_path: Path
+) -> None:
+    """To one decimal, of the labels that are shown, with the method; and a mask of the key slice
+    in its own pixels.
+    """
+    models = drawing_models(tmp_path, logit=4.0, mask_logit=3.0, shown=("any", "subdural"))
+    stage = InferStage(models, spool, device="cpu", threads=1)
+    result = analysed(stage.handle(work_on(spool, study.series["head"]))).result
+    volumes = {one.label: one.volume_ml for one in result.labels}
+    assert result.finding is Finding.POSITIVE
+    assert volumes["any"] is not None
+    assert 5 < volumes["any"] == round(volumes["any"], 1) < 100
+    assert volumes["subdural"] == volumes["any"]
+    assert volumes["epidural"] is None
+    assert result.volume_how.startswith("Made up")
+    assert result.key_mask is not None
+    assert result.key_mask.slice_uid == result.of("any").key_sop_uid
+    drawn = unpack(result.key_mask)
+    assert drawn.shape == (128, 128)
+    assert 0.3 < drawn.mean() < 1  # the box around the head, and nothing beyond
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"shown": ()}, {"logit": -4.0}, {"mask_logit": -9.0}],
+    ids=["not good enough", "no positive", "nothing drawn"],
+)
+def test_no_volume_is_stated_without_ground(
+    spool: Path, study: StudyFiles, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Nor of a positive that no mask covers: a bleed of 0 ml would be read as none."""
+    models = drawing_models(tmp_path, **({"logit": 4.0, "mask_logit": 3.0} | changes))
+    stage = InferStage(models, spool, device="cpu", threads=1)
+    result = analysed(stage.handle(work_on(spool, study.series["head"]))).result
+    assert (result.finding is Finding.POSITIVE) == (changes.get("logit") is None)
+    assert {one.volume_ml for one in result.labels} == {None}
+    assert result.key_mask is None
+    assert result.volume_how == ""
 
 
 def test_the_order_of_arrival_changes_nothing(spool: Path, study: StudyFiles, models: Path) -> None:

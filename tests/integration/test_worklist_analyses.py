@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from ichnode.domain.findings import Finding
 from ichnode.domain.lifecycle import Analysis, Band, Reception
 from ichnode.domain.reasons import Reason
@@ -14,6 +18,7 @@ from ichnode.domain.work import (
     NotYet,
     Phase,
 )
+from ichnode.imaging.masks import pack
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.rows import ListRow
 from ichnode.worklist.worklist import Worklist
@@ -40,6 +45,23 @@ def verbs(worklist: Worklist, series_uid: str) -> list[str]:
     story = worklist.views.series(series_uid)
     assert story is not None
     return [event.verb for event in story.events]
+
+
+def test_a_volume_and_what_was_drawn_are_kept(worklist: Worklist, hand_clock: HandClock) -> None:
+    """The report that is built later, by another process, has them as they were."""
+    plain = analysed(Finding.POSITIVE).result
+    mask = np.zeros((64, 64), np.bool_)
+    mask[20:30, 10:40] = True
+    labels = (replace(plain.labels[0], volume_ml=12.3), *plain.labels[1:])
+    drawn = replace(plain, labels=labels, key_mask=pack("1.2.3", mask), volume_how="measured so")
+    worklist.record(slices(32))
+    worklist.association_released("a1")
+    look(worklist, Analysed(drawn))
+    hand_clock.forward(20)
+    assert look(worklist, Analysed(drawn)).earlier == drawn
+    works = build(worklist)
+    assert works
+    assert {work.result for work in works} == {drawn}
 
 
 def test_an_unchanged_set_reuses_its_document(worklist: Worklist, hand_clock: HandClock) -> None:
