@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydicom import Dataset, FileMetaDataset, dcmwrite
 
 from ichnode.domain.findings import (
@@ -34,6 +35,7 @@ from ichnode.domain.work import (
     StudyRef,
 )
 from ichnode.imaging.header import read_header
+from ichnode.imaging.masks import pack
 from ichnode.report.stage import ReportStage
 from ichnode.settings import ReportSettings
 from ichnode.spool import instance_path, resolve, write_durable
@@ -154,6 +156,20 @@ def result(
         series_score=1.0,
         operating_point=(("any", 0.5), ("review", 0.2)),
         warnings=warnings,
+    )
+
+
+def with_volume(whole: AnalysisResult, ml: float, mask: npt.NDArray[np.bool_]) -> AnalysisResult:
+    """Return a result whose model states a volume of what is present, and draws "any"."""
+    labels = tuple(
+        replace(one, volume_ml=ml) if one.presence is Presence.PRESENT else one
+        for one in whole.labels
+    )
+    return replace(
+        whole,
+        labels=labels,
+        key_mask=pack(whole.of("any").key_sop_uid, mask),
+        volume_how="Areas times extents. Measured on simulated heads.",
     )
 
 

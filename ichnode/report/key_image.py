@@ -21,6 +21,7 @@ from ichnode.domain.work import DocumentWork
 from ichnode.imaging.decoding import decode, read_picture
 from ichnode.imaging.header import orientation, pixel_spacing_mm
 from ichnode.imaging.hounsfield import to_hounsfield
+from ichnode.imaging.masks import unpack
 from ichnode.report import codes
 from ichnode.report.encoding import (
     ascii_text,
@@ -113,7 +114,22 @@ def _picture(
     directions = orientation(picture.dataset, frame)
     grey = upright(hu, directions, pixel_spacing_mm(picture.dataset, frame))
     caption = _caption(work, Model.of(work, settings), key, source.local(work.analysed_at))
-    return draw(grey, caption, sides=("R", "L") if _is_axial(directions) else None)
+    if not _is_axial(directions):
+        return draw(grey, caption, sides=None)
+    return draw(grey, caption, sides=("R", "L"), mask=_mask(work, (hu.shape[0], hu.shape[1])))
+
+
+def _mask(work: DocumentWork, shape: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
+    """Return what was drawn on the key slice, upright; None where nothing was, or not on this."""
+    held = work.result.key_mask
+    if held is None or held.slice_uid != work.result.of("any").key_sop_uid:
+        return None
+    if (held.rows, held.columns) != shape:
+        return None
+    try:
+        return unpack(held)
+    except ValueError:
+        return None  # the slice alone is what a key image is for
 
 
 def _is_axial(directions: tuple[float, ...] | None) -> bool:
@@ -130,12 +146,20 @@ def _caption(work: DocumentWork, model: Model, key: KeySlice, local: datetime) -
         lines=[_line(label) for label in work.result.labels],
         facts=[
             ("Slice", f"{key.place} of {key.count} from below{image}"),
+            *_volume(work.result.of("any")),
             ("Model", f"{model.name} {model.version}"),
             ("Analysed", f"{local:%Y-%m-%d %H:%M} UTC{zone[:3]}:{zone[3:5]}"),
             *(("Input", ascii_text(warning, 80)) for warning in work.result.warnings[:2]),
         ],
         note="Per cent: the model's certainty for the series. Read the original images.",
     )
+
+
+def _volume(whole: LabelResult) -> list[tuple[str, str]]:
+    if whole.volume_ml is None:
+        return []
+    digits = 1 if whole.volume_ml < 10 else 0
+    return [("Volume", f"about {whole.volume_ml:.{digits}f} ml, AI estimate")]
 
 
 def _line(label: LabelResult) -> Line:

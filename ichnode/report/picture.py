@@ -1,7 +1,8 @@
 """The key image as a picture: the slice in the brain window, what the model says beside it.
 
 Grey values are those of a radiologist's own brain window, unmarked: nothing is drawn onto the
-brain. All words stand outside of it, except the letters that tell left from right.
+brain. All words stand outside of it, except the letters that tell left from right. Where the model
+draws, the same slice stands beside it once more with the outline, around the blood and not on it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from ichnode.domain.findings import Presence
 
@@ -24,6 +25,8 @@ _PANEL, _BANNER_HEIGHT, _MARGIN = 304, 40, 16
 _BLACK, _PANEL_GREY, _RULE = (0, 0, 0), (22, 22, 22), (70, 70, 70)
 _WHITE, _SOFT, _FAINT = (235, 235, 235), (170, 170, 170), (120, 120, 120)
 _YELLOW, _ORANGE = (255, 221, 64), (255, 150, 50)
+
+Mask = npt.NDArray[np.bool_]
 
 _COLOURS = {Presence.PRESENT: _ORANGE, Presence.UNDETERMINED: _YELLOW, Presence.ABSENT: _FAINT}
 
@@ -83,8 +86,29 @@ def upright(
     return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
 
 
+def outline(mask: Mask, shape: tuple[int, int]) -> Mask:
+    """Return the pixels around a mask, one wide, on a picture of the same slice.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        Shape (y, x), bool, upright.
+    shape : tuple of int
+        Of the picture, (y, x).
+    """
+    size = (shape[1], shape[0])
+    filled = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
+    inside = filled.point(lambda value: 255 * (value > 127))
+    around = np.asarray(inside.filter(ImageFilter.MaxFilter(3)))
+    return np.asarray((around > 0) & (np.asarray(inside) == 0))
+
+
 def draw(
-    grey: npt.NDArray[np.uint8], caption: Caption, *, sides: tuple[str, str] | None
+    grey: npt.NDArray[np.uint8],
+    caption: Caption,
+    *,
+    sides: tuple[str, str] | None,
+    mask: Mask | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Draw the whole picture.
 
@@ -96,27 +120,46 @@ def draw(
         The words.
     sides : tuple of str or None
         The letters for the left and the right edge of the slice; None where it is not known.
+    mask : numpy.ndarray, optional
+        Shape (y, x), bool: blood as the model draws it, upright. With it the slice is shown twice,
+        plain on the left and outlined on the right.
 
     Returns
     -------
     numpy.ndarray
         Shape (y, x, 3), uint8, RGB.
     """
+    slices = [np.repeat(grey[..., None], 3, axis=2)]
+    if mask is not None:
+        slices.append(slices[0].copy())
+        slices[1][outline(mask, grey.shape)] = _ORANGE
     rows, columns = grey.shape
-    height = _BANNER_HEIGHT + max(rows, _LEAST_SIDE)
-    canvas = Image.new("RGB", (columns + _PANEL, height), _BLACK)
-    canvas.paste(Image.fromarray(grey).convert("RGB"), (0, _BANNER_HEIGHT))
+    width, height = columns * len(slices), _BANNER_HEIGHT + max(rows, _LEAST_SIDE)
+    canvas = Image.new("RGB", (width + _PANEL, height), _BLACK)
     pen = ImageDraw.Draw(canvas)
-    _centred(pen, BANNER, (0, 0, columns + _PANEL, _BANNER_HEIGHT), 22, _YELLOW)
-    pen.rectangle((columns, _BANNER_HEIGHT, columns + _PANEL, height), fill=_PANEL_GREY)
+    for place, one in enumerate(slices):
+        canvas.paste(Image.fromarray(one), (place * columns, _BANNER_HEIGHT))
+        _letters(pen, place * columns, rows, columns, sides)
+    if mask is not None:
+        pen.line((columns, _BANNER_HEIGHT, columns, height), fill=_RULE)
+        at = (width - 6, _BANNER_HEIGHT + rows - 6)
+        pen.text(at, "AI outline", _ORANGE, _font(14), anchor="rs")
+    _centred(pen, BANNER, (0, 0, width + _PANEL, _BANNER_HEIGHT), 22, _YELLOW)
+    pen.rectangle((width, _BANNER_HEIGHT, width + _PANEL, height), fill=_PANEL_GREY)
+    _panel(pen, caption, width + _MARGIN, _BANNER_HEIGHT + _MARGIN)
+    return np.asarray(canvas)
+
+
+def _letters(
+    pen: ImageDraw.ImageDraw, left: int, rows: int, columns: int, sides: tuple[str, str] | None
+) -> None:
+    """Write the sides of a slice and its window."""
     if sides is not None:
         middle = _BANNER_HEIGHT + rows // 2
-        pen.text((6, middle), sides[0], _SOFT, _font(20), anchor="lm")
-        pen.text((columns - 6, middle), sides[1], _SOFT, _font(20), anchor="rm")
+        pen.text((left + 6, middle), sides[0], _SOFT, _font(20), anchor="lm")
+        pen.text((left + columns - 6, middle), sides[1], _SOFT, _font(20), anchor="rm")
     window = f"W {WIDTH_HU} L {LEVEL_HU}"
-    pen.text((6, _BANNER_HEIGHT + rows - 6), window, _FAINT, _font(14), anchor="ls")
-    _panel(pen, caption, columns + _MARGIN, _BANNER_HEIGHT + _MARGIN)
-    return np.asarray(canvas)
+    pen.text((left + 6, _BANNER_HEIGHT + rows - 6), window, _FAINT, _font(14), anchor="ls")
 
 
 def _panel(pen: ImageDraw.ImageDraw, caption: Caption, left: int, top: int) -> None:

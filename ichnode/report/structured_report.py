@@ -49,6 +49,7 @@ SR_CLASSES = (COMPREHENSIVE_3D_SR, COMPREHENSIVE_SR, ENHANCED_SR)
 
 DESCRIPTION = f"AI ICH triage - {NOT_FOR_DIAGNOSIS}"
 _COMMENT = "Not for diagnostic use: output of an AI model that orders the reading list."
+_VOLUME = "The volume is an estimate of the model, and no measurement to treat by."
 
 
 def structured_report(work: DocumentWork, settings: ReportSettings, source: Source) -> bytes:
@@ -129,17 +130,36 @@ def _group(work: DocumentWork, model: Model, label: LabelResult) -> Any:
         finding_type=coded.finding,
         finding_sites=[hd.sr.FindingSite(anatomic_location=coded.site)],
         algorithm_id=_algorithm(work, model, label),
-        measurements=[
-            hd.sr.Measurement(
-                name=codes.CERTAINTY, value=DSfloat(per_cent(label)), unit=codes.PERCENT
-            )
-        ],
+        measurements=_measurements(work, model, label),
         qualitative_evaluations=_evaluations(work, label),
         source_images=[_source_image(key) for key in shown] or None,
     )
     if label.label == "any":
         group[0].ContentSequence.append(_comment(work))
     return group
+
+
+def _measurements(work: DocumentWork, model: Model, label: LabelResult) -> list[Any]:
+    """Return the certainty, and the volume where the model states one (TID 300)."""
+    certainty = DSfloat(per_cent(label))
+    found = [hd.sr.Measurement(name=codes.CERTAINTY, value=certainty, unit=codes.PERCENT)]
+    if label.volume_ml is not None:
+        found.append(
+            hd.sr.Measurement(
+                name=codes.VOLUME,
+                value=DSfloat(round(label.volume_ml, 1)),
+                unit=codes.MILLILITER,
+                method=codes.SUM_OF_VOXELS,
+                algorithm_id=hd.sr.AlgorithmIdentification(
+                    name=model.name,
+                    version=model.version,
+                    manufacturer=model.manufacturer,
+                    parameters=[ascii_text(work.result.volume_how, 1024)],
+                    family=codes.AI_FAMILY,
+                ),
+            )
+        )
+    return found
 
 
 def per_cent(label: LabelResult) -> float:
@@ -171,9 +191,14 @@ def _evaluations(work: DocumentWork, label: LabelResult) -> list[Any]:
 
 def _comment(work: DocumentWork) -> Any:
     noted = "; ".join(ascii_text(warning, 200) for warning in work.result.warnings)
+    said = [_COMMENT]
+    if work.result.of("any").volume_ml is not None:
+        said.append(_VOLUME)
+    if noted:
+        said.append(f"Input: {noted}.")
     return hd.sr.TextContentItem(
         name=codes.COMMENT,
-        value=f"{_COMMENT} Input: {noted}." if noted else _COMMENT,
+        value=" ".join(said),
         relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
     )
 

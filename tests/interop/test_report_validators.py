@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 
@@ -14,7 +15,13 @@ from ichnode.domain.work import DocumentRef
 from ichnode.report.stage import ReportStage
 from ichnode.settings import ReportSettings
 from ichnode.spool import resolve
-from tests.documents import document_work, keep_series, request_attributes
+from tests.documents import (
+    document_work,
+    keep_series,
+    request_attributes,
+    result,
+    with_volume,
+)
 from tests.pacs import SECONDARY_CAPTURE, SR_3D, SR_COMPREHENSIVE, SR_ENHANCED
 
 pytestmark = pytest.mark.peer
@@ -60,6 +67,22 @@ def test_reports_pass_as_each_of_the_three_classes(tmp_path, require_program, fi
     """The same content is valid as Enhanced, Comprehensive and Comprehensive 3D SR."""
     path = build(tmp_path, "sr", finding, sop_class_uid=sop_class)
     assert complaints(require_program("dciodvfy"), path) == []
+
+
+@pytest.mark.parametrize("sop_class", [SR_3D, SR_COMPREHENSIVE, SR_ENHANCED])
+def test_a_report_with_a_volume_passes(tmp_path, require_program, sop_class):
+    """The measurement in ml is valid in each of the three classes, and dcmtk reads it."""
+    uids = [one.header.sop_uid for one in keep_series(tmp_path, 5)]
+    stated = with_volume(result(uids), 12.3, np.ones((512, 512), bool))
+    path = build(tmp_path, result=stated, sop_class_uid=sop_class)
+    assert complaints(require_program("dciodvfy"), path) == []
+    done = subprocess.run(
+        [require_program("dsrdump"), str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count('(ml,UCUM,"Milliliter")') == 2
+    image = build(tmp_path, "sc", result=stated)
+    assert complaints(require_program("dciodvfy"), image) == []
 
 
 def test_a_successor_passes(tmp_path, require_program):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydicom import dcmread
 
 from ichnode.domain.errors import NotAnalysable
 from ichnode.domain.findings import Presence
-from ichnode.report.picture import Caption, Line, draw, upright
+from ichnode.report.picture import Caption, Line, draw, outline, upright
 from ichnode.report.stage import ReportStage
 from ichnode.settings import ReportSettings
 from ichnode.spool import resolve
-from tests.documents import document_work, keep_series
+from tests.documents import document_work, keep_series, result, with_volume
 
 CAPTION = Caption(
     title="Intracranial haemorrhage suspected",
@@ -110,6 +112,60 @@ def test_letters_for_the_sides_only_where_the_sides_are_known():
     assert not plain[200:300, left].any()
     assert lettered[200:300, left].any()
     assert lettered[200:300, right].any()
+
+
+def outlined(spool, **changes):
+    """The picture of a key image whose model drew a square on the key slice."""
+    instances = keep_series(spool, 5)
+    mask = np.zeros((64, 64), bool)
+    mask[32:38, 32:41] = True  # each pixel is shown as 8 x 8
+    whole = with_volume(result([one.header.sop_uid for one in instances]), 12.34, mask)
+    work = document_work(instances, "sc", result=replace(whole, **changes))
+    built = ReportStage(spool, ReportSettings()).handle(work)
+    return dcmread(resolve(spool, built.path)).pixel_array.astype(int)
+
+
+def test_a_mask_is_outlined_beside_the_plain_slice(tmp_path):
+    """On the left the slice as ever, on the right once more with a line around the blood."""
+    pixels = outlined(tmp_path)
+    assert pixels.shape == (552, 2 * 512 + 304, 3)
+    plain, marked = pixels[40:, :512], pixels[40:, 512:1024]
+    coloured = marked.max(axis=2) - marked.min(axis=2) > 0
+    assert (plain.max(axis=2) - plain.min(axis=2)).max() == 0
+    line = coloured[:480]  # below are words
+    assert np.array_equal(plain[:480, 1:][~line[:, 1:]], marked[:480, 1:][~line[:, 1:]])
+    rows, columns = np.nonzero(line)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (255, 304, 255, 328)
+    assert not line[260:300, 260:324].any()  # the blood itself stays as it is
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda mask: None,
+        lambda mask: replace(mask, packed="AAAA"),
+        lambda mask: replace(mask, rows=128),
+        lambda mask: replace(mask, slice_uid="1.2.3"),
+    ],
+    ids=["none", "damaged", "of another size", "of another slice"],
+)
+def test_a_mask_that_does_not_fit_is_not_drawn(tmp_path, damage):
+    """The key image is made all the same, as it is without one."""
+    instances = keep_series(tmp_path, 5)
+    mask = np.ones((64, 64), bool)
+    whole = with_volume(result([one.header.sop_uid for one in instances]), 3.0, mask)
+    pixels = outlined(tmp_path, key_mask=damage(whole.key_mask))
+    assert pixels.shape == (552, 816, 3)
+
+
+def test_an_outline_is_as_large_as_the_picture():
+    """A small slice is enlarged, and so is what was drawn on it."""
+    mask = np.zeros((64, 64), bool)
+    mask[16:32, 16:32] = True
+    rows, columns = np.nonzero(outline(mask, (512, 512)))
+    assert 120 < rows.min() < 132
+    assert 252 < rows.max() < 264
+    assert (columns.min(), columns.max()) == (rows.min(), rows.max())
 
 
 def test_a_key_slice_that_cannot_be_decoded_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 
 import highdicom as hd
+import numpy as np
 import pytest
 from pydicom import dcmread
 
@@ -25,6 +26,7 @@ from tests.documents import (
     keep_series,
     part10,
     result,
+    with_volume,
 )
 
 
@@ -108,6 +110,35 @@ def test_a_positive_report_says_what_was_found_and_where(spool, instances):
     assert [len(items(group, "121112")) for group in others] == [0, 1, 0, 0, 0]
     assert items(others[1], "111012")[0].MeasuredValueSequence[0].NumericValue == 91.3
     assert not any(items(group, "121403") for group in others)
+
+
+def test_a_volume_is_a_measurement_with_its_method(spool, instances):
+    """In ml, of what is present, with the method and in words that the truth was simulated."""
+    uids = [one.header.sop_uid for one in instances]
+    stated = with_volume(result(uids), 12.34, np.zeros((512, 512), bool))
+    path = write(spool, document_work(instances, result=stated))
+    first, *others = groups(dcmread(path))
+    (volume,) = items(first, "118565006")
+    (value,) = volume.MeasuredValueSequence
+    assert value.NumericValue == 12.3
+    assert value.MeasurementUnitsCodeSequence[0].CodeValue == "ml"
+    assert value.MeasurementUnitsCodeSequence[0].CodingSchemeDesignator == "UCUM"
+    (method,) = items(volume, "370129005")
+    assert method.ConceptCodeSequence[0].CodeValue == "126030"
+    assert "simulated" in items(volume, "111002")[0].TextValue
+    assert items(volume, "111001")[0].TextValue == "ichnode-ich-test"
+    assert "no measurement to treat by" in items(first, "121106")[0].TextValue
+    assert [len(items(group, "118565006")) for group in others] == [0, 1, 0, 0, 0]
+    report = hd.sr.srread(path)
+    measured = report.content.get_image_measurement_groups()[0].get_measurements()
+    assert [one.name.meaning for one in measured] == ["Certainty of Finding", "Volume"]
+
+
+def test_without_a_volume_nothing_is_said_of_one(spool, instances):
+    """A model that measures none writes the report that it always wrote."""
+    path = write(spool, document_work(instances))
+    assert b"118565006" not in path.read_bytes()
+    assert b"volume" not in path.read_bytes().lower()
 
 
 def test_a_review_is_undetermined_and_not_actionable(spool, instances):
