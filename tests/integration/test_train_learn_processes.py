@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.learning_kit import SPEC, Squares, write_split_key
-from tests.learning_together import RECIPE
+from tests.learning_together import RECIPES
 from train.data.cache import build_cache
 from train.learn.checkpoint import new_learning
 from train.learn.distributed import Team
@@ -81,7 +81,8 @@ def test_what_the_user_can_mend_is_one_sentence(cache: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_would(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "last"), [("plain", "head.1.weight"), ("masks", "draw.weight")])
+def test_two_processes_learn_what_one_would(tmp_path: Path, name: str, last: str) -> None:
     """Both end with the same weights, those of one process that saw the whole batches.
 
     Batch normalisation keeps its statistics here and nothing is disturbed: with statistics of half
@@ -89,19 +90,19 @@ def test_two_processes_learn_what_one_would(tmp_path: Path) -> None:
     """
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
     local = ["--master-addr", "127.0.0.1", "--master-port", "0", "--local-addr", "127.0.0.1"]
-    script = ["-m", "tests.learning_together", str(tmp_path)]
+    script = ["-m", "tests.learning_together", str(tmp_path), name]
     pair = run(
         *torchrun, *local, "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", *script
     )
     assert pair.returncode == 0, pair.stderr
     alone = run(*script)
     assert alone.returncode == 0, alone.stderr
-    names = ("0-of-2", "1-of-2", "0-of-1")
-    first, second, single = (load_file(tmp_path / f"{name}.safetensors") for name in names)
+    files = ("0-of-2", "1-of-2", "0-of-1")
+    first, second, single = (load_file(tmp_path / f"{file}.safetensors") for file in files)
     assert set(first) == set(single)
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name])
-        torch.testing.assert_close(tensor, single[name], atol=2e-4, rtol=1e-3)
-    start = new_learning(RECIPE, Team(0, 1, torch.device("cpu")), None).network.state_dict()
-    moved = (start["head.1.weight"] - first["head.1.weight"]).abs().max()
+    for key, tensor in first.items():
+        assert torch.equal(tensor, second[key])
+        torch.testing.assert_close(tensor, single[key], atol=2e-4, rtol=1e-3)
+    start = new_learning(RECIPES[name], Team(0, 1, torch.device("cpu")), None).network.state_dict()
+    moved = (start[last] - first[last]).abs().max()
     assert float(moved) > 1e-3

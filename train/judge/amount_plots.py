@@ -78,7 +78,8 @@ def _estimates(said: Floats, true: Floats, overall: dict[str, Any]) -> Picture:
 
     def paint(canvas: Canvas) -> None:
         left, right = canvas.subplots(1, 2, squeeze=False)[0]
-        ends = (_LEAST_ML, float(max(said.max(), true.max(), 1.0) * 1.3))
+        drawn = np.maximum(np.concatenate([said, true]), _LEAST_ML)
+        ends = (float(drawn.min() / 1.3), float(drawn.max() * 1.3))
         left.plot(ends, ends, color=LINE, lw=1.2)
         left.plot(np.maximum(true, _LEAST_ML), np.maximum(said, _LEAST_ML), "o", ms=3.5, color=BLUE)
         for scale in (left.set_xscale, left.set_yscale):
@@ -91,6 +92,8 @@ def _estimates(said: Floats, true: Floats, overall: dict[str, Any]) -> Picture:
         right.set_xscale("log")
         right.set(xlim=ends, xlabel="true volume (ml)", ylabel="estimate less truth (ml)")
         right.set_title("Difference")
+        for axis in (left.xaxis, left.yaxis, right.xaxis):
+            axis.set_major_formatter("{x:g}")
 
     return Picture(
         "volume",
