@@ -140,6 +140,14 @@ def in_context() -> Trained:
     return of(networks, shares)
 
 
+def drawing_in_context() -> Trained:
+    own = drawing()
+    torch.manual_seed(7)
+    context = ContextNet(own.networks["joint"].module.feature_width, hidden=16, layers=1)
+    networks = {**own.networks, "context": TrainedNetwork(context.architecture, LABELS, context)}
+    return dataclasses.replace(of(networks, ContextSpec((0.5,) * 6, (0.5,) * 6)), volume=own.volume)
+
+
 def of(networks: dict[str, TrainedNetwork], context: ContextSpec | None = None) -> Trained:
     return Trained(
         name="untrained",
@@ -156,7 +164,7 @@ def of(networks: dict[str, TrainedNetwork], context: ContextSpec | None = None) 
     )
 
 
-@pytest.mark.parametrize("make", [joint, drawing, pair, in_context])
+@pytest.mark.parametrize("make", [joint, drawing, pair, in_context, drawing_in_context])
 def test_measuring_and_serving_say_the_same(
     tmp_path: Path, cache: Cache, make: Callable[[], Trained]
 ) -> None:
