@@ -87,6 +87,33 @@ def add(
         _print_datasets(build_cache(cache, opened, spec, workers=workers, retry=retry))
 
 
+@commands.command(epilog="Example: python -m train data gallery randomised 0:12 --out gallery.png")
+def gallery(
+    source: Annotated[str, typer.Argument(help=f"One of {', '.join(sorted(SOURCES))}.")],
+    path: Annotated[str, typer.Argument(help="Folder of the dataset, or seeds such as 0:12.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("gallery.png"),
+    labels: Annotated[Path | None, typer.Option(help="CSV of labels, as for add.")] = None,
+    series: Annotated[int, typer.Option(min=1, help="How many series to show.")] = 12,
+    window: Annotated[str, typer.Option(help="Window by name: brain, subdural, ...")] = "brain",
+    key: KeyOption = None,
+) -> None:
+    """Draw a contact sheet of a dataset: some slices of each series, blood outlined.
+
+    Look at simulated heads beside real ones before you train on them.
+    """
+    from train.data.sheet import draw_sheet
+    from train.data.sources.known import open_known
+    from train.data.splits import open_key
+    from train.data.window import WINDOWS
+    from train.errors import TrainingError
+
+    if window not in WINDOWS:
+        raise TrainingError(f"A window is one of {', '.join(WINDOWS)}.")
+    opened = open_known(source, path, labels, open_key(key or out.parent / "patients.key"))
+    shown = draw_sheet(out, opened, series=series, window_hu=WINDOWS[window])
+    print(f"{shown} series of {opened.name} are on {out}.")
+
+
 @commands.command("list", epilog="Example: python -m train data list --cache cache")
 def list_datasets(cache: CacheOption) -> None:
     """Show what is in a cache: by dataset, patients, series, slices and how many show a bleed."""

@@ -22,6 +22,7 @@ SOURCES = {
     "ct-ich": "train.data.sources.ct_ich",
     "dicom-folder": "train.data.sources.dicom_folder",
     "kitamura": "train.data.sources.kitamura",
+    "randomised": "train.data.sources.randomised",
     "rsna": "train.data.sources.rsna",
     "simulated": "train.data.sources.simulated",
     "site": "train.data.sources.site",

@@ -1,0 +1,139 @@
+"""Randomised simulated heads as a source: every series another head, another disease, another scan.
+
+See `ichnode.phantom.randomised`. The anatomy is an average head, where its maps are given, and
+otherwise (or in part of the series) a procedural one.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+
+from ichnode.phantom.randomised.maps import AnatomyMaps, procedural_maps, template_maps
+from ichnode.phantom.randomised.series import simulate_series
+from ichnode.phantom.studies import HOLDOUT_SEEDS, TRAINING_SEEDS
+from train.data.records import UNKNOWN, Facts, Licence, SourceSeries
+from train.errors import TrainingError
+
+SIZE_PX = 208
+PROCEDURAL_SHARE = 0.35  # of the series, where there is a template
+TEMPLATE_FILES = ("scct_hu", "scct_stripped_hu", "scgrey", "scwhite", "sccsf")
+_PATH = re.compile(r"(?:(?P<folder>.+):)?(?P<first>\d+):(?P<end>\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Randomised:
+    """Series of consecutive seeds.
+
+    Attributes
+    ----------
+    seeds : range
+        Wholly within `ichnode.phantom.studies.TRAINING_SEEDS` or `HOLDOUT_SEEDS`.
+    template : Path, optional
+        Folder of an average head and its tissues: `TEMPLATE_FILES` as .nii.gz.
+    """
+
+    seeds: range
+    template: Path | None = None
+    size_px: int = SIZE_PX
+
+    @property
+    def name(self) -> str:
+        """``randomised``, or ``randomised-holdout`` for series that nothing may learn from."""
+        return "randomised-holdout" if self.seeds.start in HOLDOUT_SEEDS else "randomised"
+
+    @property
+    def licence(self) -> Licence:
+        """Ours; the template's own terms allow any use and ask to be named."""
+        cite = "Simulated by ichnode.phantom.randomised."
+        if self.template is not None:
+            cite += " Anatomy: average head CT, Rorden C et al., NeuroImage 2012;61:957 (BSD-2)."
+        return Licence("Apache-2.0", non_commercial=False, cite=cite)
+
+    def jobs(self) -> Sequence[str]:
+        """Return the seeds."""
+        return [str(seed) for seed in self.seeds]
+
+    def read(self, job: str) -> SourceSeries:
+        """Simulate one series."""
+        seed = int(job)
+        found = simulate_series(self._anatomy(seed), seed, size_px=self.size_px)
+        key = f"rnd-{seed}"
+        slices = len(found.hu)
+        step_mm = found.geometry.step_mm
+        return SourceSeries(
+            dataset=self.name,
+            patient=key,
+            study=key,
+            series=key,
+            hu=found.hu,
+            spacing_mm=found.geometry.spacing_mm,
+            positions_mm=step_mm * np.arange(slices, dtype=np.float64),
+            slice_keys=tuple(f"{key}-{number:03d}" for number in range(slices)),
+            slice_labels=found.labels,
+            series_labels=np.full(found.labels.shape[1], UNKNOWN),
+            facts=Facts(
+                manufacturer="SIMULATED",
+                thickness_mm=found.geometry.thickness_mm,
+                rows=self.size_px,
+                columns=self.size_px,
+            ),
+            kinds=found.kinds,
+            label_source="simulation",
+        )
+
+    def _anatomy(self, seed: int) -> AnatomyMaps:
+        chance = np.random.default_rng((seed, 30)).random()
+        if self.template is None or chance < PROCEDURAL_SHARE:
+            return procedural_maps(seed)
+        return _template(self.template)
+
+
+@functools.cache
+def _template(folder: Path) -> AnatomyMaps:
+    try:
+        volumes = [_load(folder / f"{name}.nii.gz") for name in TEMPLATE_FILES]
+    except (OSError, ImageFileError) as error:
+        raise TrainingError(
+            f"{folder} holds no template: it needs {', '.join(TEMPLATE_FILES)} as .nii.gz."
+        ) from error
+    hu, origin, voxel = volumes[0]
+    return template_maps(
+        hu, *(volume for volume, *_ in volumes[1:]), origin_mm=origin, voxel_mm=voxel
+    )
+
+
+def _load(path: Path) -> tuple[np.ndarray, tuple[float, float, float], float]:
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    x, y, z = (float(value) for value in image.affine[:3, 3])
+    return np.asarray(image.get_fdata(), np.float32), (x, y, z), float(image.affine[0, 0])
+
+
+def open_source(path: str, labels: Path | None, key: bytes) -> Randomised:  # noqa: ARG001 - the form that `known` asks of every source
+    """Return the series of a range of seeds, written ``0:300`` or ``TEMPLATE_FOLDER:0:300``.
+
+    Raises
+    ------
+    TrainingError
+        When it is no range, or one that nothing may be learnt from or measured on.
+    """
+    if labels is not None:
+        raise TrainingError("Simulated heads know their labels; leave --labels out.")
+    match = _PATH.fullmatch(path.strip())
+    if match is None or int(match["first"]) >= int(match["end"]):
+        raise TrainingError("The heads to simulate are a range of seeds such as 0:300.")
+    seeds = range(int(match["first"]), int(match["end"]))
+    for allowed in (TRAINING_SEEDS, HOLDOUT_SEEDS):
+        if seeds.start in allowed and seeds[-1] in allowed:
+            return Randomised(seeds, Path(match["folder"]) if match["folder"] else None)
+    raise TrainingError(
+        f"Seeds to train on lie in {TRAINING_SEEDS.start}:{TRAINING_SEEDS.stop}, seeds to measure "
+        f"on in {HOLDOUT_SEEDS.start}:{HOLDOUT_SEEDS.stop}, and a range keeps to one of them."
+    )
