@@ -1,0 +1,107 @@
+"""Randomised heads as a source: from a template in files or none, into a cache and onto a sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from ichnode.nets.manifest import PreprocessSpec
+from ichnode.phantom.randomised.maps import MAPS, procedural_maps
+from ichnode.phantom.studies import DEMONSTRATION_SEEDS, HOLDOUT_SEEDS
+from train.cli import data
+from train.data.cache import build_cache
+from train.data.sources.randomised import TEMPLATE_FILES, Randomised, open_source
+from train.errors import TrainingError
+
+SIZE_PX = 64
+app = typer.Typer()
+data.register(app)
+
+
+def run(*arguments: object) -> str:
+    words = [str(one) for one in arguments]
+    done = CliRunner().invoke(app, words, catch_exceptions=False, standalone_mode=False)
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An average head and its tissues in files, as others give them; made from a drawn one."""
+    drawn = procedural_maps(4)
+    hu, grey, white, fluid = (
+        drawn.maps[MAPS.index(name)].numpy().transpose(2, 1, 0)
+        for name in ("head", "grey", "white", "fluid")
+    )
+    brain = np.where(grey + white + fluid > 0.5, hu, -1000)
+    affine = np.diag([drawn.voxel_mm] * 3 + [1.0])
+    affine[:3, 3] = drawn.origin_mm
+    folder = tmp_path_factory.mktemp("template")
+    for name, volume in zip(TEMPLATE_FILES, (hu, brain, grey, white, fluid), strict=True):
+        nibabel.save(nibabel.Nifti1Image(volume, affine), folder / f"{name}.nii.gz")
+    return folder
+
+
+def test_a_series_has_pixels_truth_and_terms(template: Path) -> None:
+    """From the template and from drawn heads, with the truth of every voxel."""
+    source = open_source(f"{template}:0:8", None, b"")
+    assert source == Randomised(range(8), template)
+    assert "Rorden" in source.licence.cite
+    assert not source.licence.non_commercial
+    small = Randomised(range(8), template, SIZE_PX)
+    drawn = Randomised(range(8), None, SIZE_PX)
+    same = [np.array_equal(small.read(job).hu, drawn.read(job).hu) for job in small.jobs()[:4]]
+    assert not all(same)  # some are from the template
+    one = small.read("3")
+    assert one.kinds is not None
+    assert one.kinds.shape == one.hu.shape
+    assert one.hu.shape[1:] == (SIZE_PX, SIZE_PX)
+    assert np.array_equal(one.hu, small.read("3").hu)
+
+
+def test_series_that_hardly_show_blood_are_not_learnt_from_as_none(tmp_path: Path) -> None:
+    """What is neither plain nor absent stays unknown in the cache."""
+    spec = PreprocessSpec(size_px=48, windows_hu=((0.0, 80.0),))
+    cache = build_cache(tmp_path / "cache", Randomised(range(10), None, SIZE_PX), spec, workers=1)
+    known = cache.slices["any"]
+    assert (known == 1).any()
+    assert (known == 0).any()
+    assert known.isna().any()
+    assert cache.kinds is not None
+    shown = np.asarray(cache.kinds).any(axis=(1, 2))
+    assert shown[(known == 1).to_numpy()].mean() > 0.9
+    assert not shown[(known == 0).to_numpy()].any()
+
+
+def test_seeds_of_others_are_refused(tmp_path: Path) -> None:
+    """One sentence, and nothing is simulated."""
+    for path in ("heads", "5:5", f"{DEMONSTRATION_SEEDS.start}:{DEMONSTRATION_SEEDS.start + 2}"):
+        with pytest.raises(TrainingError, match=r"range of seeds|Seeds to train on"):
+            open_source(path, None, b"")
+    with pytest.raises(TrainingError, match="leave --labels out"):
+        open_source("0:2", tmp_path / "labels.csv", b"")
+    with pytest.raises(TrainingError, match="holds no template"):
+        for job in map(str, range(9)):
+            Randomised(range(9), tmp_path, SIZE_PX).read(job)
+    first = HOLDOUT_SEEDS.start
+    assert open_source(f"{first}:{first + 2}", None, b"").name == "randomised-holdout"
+
+
+def test_a_sheet_shows_some_slices_of_each_series(tmp_path: Path) -> None:
+    """A row a series; blood is outlined in colour."""
+    out = tmp_path / "sheet.png"
+    told = run("data", "gallery", "simulated", "3:6", "--out", out, "--series", 2)
+    assert told.startswith("2 series of simulated are on")
+    picture = np.asarray(Image.open(out)).astype(int)
+    assert picture.shape[0] > 2 * 150
+    coloured = (picture[..., 0] - picture[..., 2]) > 100
+    assert coloured.any()
+    with pytest.raises(TrainingError, match="A window is one of"):
+        run("data", "gallery", "simulated", "0:2", "--out", out, "--window", "liver")
+    with pytest.raises(TrainingError, match="cannot be written"):
+        run("data", "gallery", "simulated", "0:1", "--out", tmp_path / "no" / "sheet.png")
