@@ -24,7 +24,7 @@ from ichnode.phantom.randomised.maps import AnatomyMaps
 from ichnode.phantom.randomised.mimics import paint_diseases, paint_interventions, paint_normal
 from ichnode.phantom.randomised.scanner import blur, expose
 from ichnode.phantom.randomised.space import Geometry, draw_geometry, draw_space
-from ichnode.phantom.randomised.tissue import draw_head
+from ichnode.phantom.randomised.tissue import Head, draw_head
 
 SEEN_HU = 5.0  # blood that stands out by less is not seen
 SEEN_MM2, HINTED_MM2 = 14.0, 5.0
@@ -107,20 +107,42 @@ def simulate_series(
     hu = head.hu + (bone_hu - head.hu) * head.bone
     merged = [space.merge(part) for part in (hu, head.bone, head.inside, head.body)]
     image, noise_hu = expose(stages.next(), stages.chance, geometry, *merged)
+    return true_labels(head, painted, image, merged[1], noise_hu, seed)
+
+
+def true_labels(
+    head: Head,
+    painted: Sequence[tuple[Label, Tensor, Tensor]],
+    image: Tensor,
+    bone: Tensor,
+    noise_hu: float,
+    seed: int,
+) -> RandomisedSeries:
+    """Return images (slice, y, x) together with what can be seen in them of the bleeds painted.
+
+    Parameters
+    ----------
+    painted : sequence of (Label, Tensor, Tensor)
+        Kind, amount and lift in HU of each bleed; see `paint_bleed`.
+    bone : Tensor, float32, (slice, y, x)
+    noise_hu : float
+        Standard deviation.
+    """
+    geometry = head.space.geometry
     amounts = {kind: torch.zeros_like(image) for kind in KINDS}
     lifts = {kind: torch.zeros_like(image) for kind in KINDS}
+    left = 1 - head.bone
     for kind, amount, lift in painted:
-        left = 1 - head.bone
-        amounts[kind] = torch.maximum(amounts[kind], space.merge(amount * left))
-        lifts[kind] = torch.maximum(lifts[kind], space.merge(lift * left))
-    labels, shown = _truth(geometry, amounts, lifts, merged[1], noise_hu)
+        amounts[kind] = torch.maximum(amounts[kind], head.space.merge(amount * left))
+        lifts[kind] = torch.maximum(lifts[kind], head.space.merge(lift * left))
+    labels, shown = _truth(geometry, amounts, lifts, bone, noise_hu)
     voxel_ml = geometry.pixel_mm**2 * geometry.step_mm / 1000
     return RandomisedSeries(
         hu=image.round().clamp(-1024, 3071).to(torch.int16).cpu().numpy(),
         kinds=shown.cpu().numpy(),
         labels=labels,
         geometry=geometry,
-        volumes_ml={k: float(amounts[k].sum()) * voxel_ml for k in {kind for kind, *_ in painted}},
+        volumes_ml={kind: float(amounts[kind].sum()) * voxel_ml for kind, *_ in painted},
         seed=seed,
     )
 
