@@ -15,7 +15,7 @@ from ichnode.nets.manifest import PreprocessSpec
 from ichnode.phantom.randomised.maps import MAPS, procedural_maps
 from ichnode.phantom.studies import DEMONSTRATION_SEEDS, HOLDOUT_SEEDS
 from train.cli import data
-from train.data.cache import build_cache
+from train.data.cache import build_cache, open_cache
 from train.data.sources.randomised import TEMPLATE_FILES, Randomised, open_source
 from train.errors import TrainingError
 
@@ -90,6 +90,23 @@ def test_seeds_of_others_are_refused(tmp_path: Path) -> None:
             Randomised(range(9), tmp_path, SIZE_PX).read(job)
     first = HOLDOUT_SEEDS.start
     assert open_source(f"{first}:{first + 2}", None, b"").name == "randomised-holdout"
+
+
+def test_negatives_of_a_site_are_bled(tmp_path: Path) -> None:
+    """Positives are left out with the reason; the patient stays the same, the dataset says what."""
+    out = tmp_path / "cache"
+    told = run(
+        "data", "add", "simulated", "3:5", "--cache", out, "--size", 64, "--bleed", 2,
+        "--workers", 1,
+    )  # fmt: skip
+    assert "simulated-bled: 4 series" in told
+    found = open_cache(out)
+    assert set(found.slices["dataset"]) == {"simulated-bled"}
+    assert set(found.slices["series"]) == {"sim-3+0", "sim-3+1"}
+    assert set(found.slices["patient"]) == {"sim-3"}
+    assert (found.slices["any"] == 1).any()
+    assert set(found.slices["label_source"]) == {"simulated bleed in a scan without haemorrhage"}
+    assert set(found.quarantine["reason"]) == {"not known to be without haemorrhage"}
 
 
 def test_a_sheet_shows_some_slices_of_each_series(tmp_path: Path) -> None:

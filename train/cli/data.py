@@ -53,6 +53,14 @@ def add(
     size: Annotated[int, typer.Option(help="Rows and columns of what is kept, in pixels.")] = 256,
     workers: WorkersOption = 0,
     key: KeyOption = None,
+    bleed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Add so many versions of each negative series with simulated bleeds in it, in "
+            "place of the series themselves.",
+        ),
+    ] = 0,
     retry: Annotated[bool, typer.Option("--retry", help="Try the quarantined once more.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check labels and layout, and count.")
@@ -66,6 +74,7 @@ def add(
 
     from ichnode.nets.manifest import PreprocessSpec
     from train.data.cache import build_cache
+    from train.data.sources.bled import Bled
     from train.data.sources.known import open_known
     from train.data.splits import open_key
     from train.errors import TrainingError
@@ -76,6 +85,8 @@ def add(
         if source != "dicom-folder":
             raise TrainingError("Only a dicom-folder can be given a --name.")
         opened = dataclasses.replace(opened, name=name)  # type: ignore[type-var]
+    if bleed:
+        opened = Bled(opened, bleed)
     terms = opened.licence
     print(f"{opened.name}: {len(opened.jobs())} series or studies; licence: {terms.name}.")
     if terms.non_commercial:
