@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import PreprocessSpec
 from tests.miniatures import write_bhsd, write_cq500, write_ct_ich, write_kitamura, write_rsna
-from train.cli.app import app
-from train.cli.exploring import register
+from train.cli.app import app, register_all
 from train.data.cache import Cache, build_cache
 from train.data.cleaning import clean
 from train.data.sources.known import open_known
@@ -84,8 +83,7 @@ def figures(page: str, folder: Path) -> dict:
 
 
 def run(*arguments: object):
-    if not any(one.name == "explore" for one in app.registered_commands):
-        register(app)
+    register_all()
     return CliRunner().invoke(
         app, [str(one) for one in arguments], catch_exceptions=False, standalone_mode=False
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import pkgutil
@@ -29,10 +30,9 @@ app = typer.Typer(
 )
 
 
+@functools.cache
 def register_all() -> None:
     """Add the commands of every module here that has some; once is enough."""
-    if app.registered_commands or app.registered_groups:
-        return
     for found in pkgutil.iter_modules(train.cli.__path__):
         if hasattr(module := importlib.import_module(f"train.cli.{found.name}"), "register"):
             module.register(app)
