@@ -35,7 +35,7 @@ from ichnode.nets.preprocess import neighbours, windows
 from ichnode.nets.pretrained import InitialWeights
 from ichnode.nets.runnable import LARGEST_BATCH, Runnable, prepare, read_logits
 from ichnode.nets.selftest import self_test_series
-from train.data.records import Licence
+from train.data.records import Licence, is_simulated
 from train.data.views import Slices
 from train.errors import TrainingError
 from train.predictions import Predictions
@@ -141,6 +141,10 @@ def trained_on(slices: Slices) -> tuple[TrainedOn, ...]:
     )
 
 
+def _called(dataset: str) -> str:
+    return f"{dataset} (scans with simulated bleeds)" if is_simulated(dataset) else dataset
+
+
 def starting_from(manifest: Manifest) -> InitialWeights:
     """Say that training started from the networks of a bundle; its terms follow them."""
     digests = ",".join(sorted(network.sha256 for network in manifest.networks))
@@ -231,7 +235,7 @@ def _told(trained: Trained) -> str:
     """Say what was learned from; simulated scans are called so."""
     scans = "simulated head CT" + (" only" if all(one.simulated for one in trained.data) else "")
     parts = [
-        f"{scans if one.simulated else one.dataset} "
+        f"{scans if one.simulated else _called(one.dataset)} "
         f"({one.patients} patients, {one.series} series, {one.slices} slices)"
         for one in trained.data
     ]

@@ -57,11 +57,6 @@ class SeriesPrediction:
     true_ml: Floats = field(default_factory=unknown_volumes, repr=False)
 
 
-def is_simulated(dataset: str) -> bool:
-    """Say whether a dataset is of simulated scans."""
-    return dataset.startswith("simulated")
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
     """Many series, as said by one model."""

@@ -16,7 +16,9 @@ from ichnode.phantom.randomised.maps import MAPS, procedural_maps
 from ichnode.phantom.studies import DEMONSTRATION_SEEDS, HOLDOUT_SEEDS
 from train.cli import data
 from train.data.cache import build_cache, open_cache
-from train.data.sources.randomised import TEMPLATE_FILES, Randomised, open_source
+from train.data.records import is_held_out, is_simulated
+from train.data.sources.bled import Bled
+from train.data.sources.randomised import PICTURE_SHARE, TEMPLATE_FILES, Randomised, open_source
 from train.errors import TrainingError
 
 SIZE_PX = 64
@@ -50,7 +52,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_series_has_pixels_truth_and_terms(template: Path) -> None:
     """From the template and from drawn heads, with the truth of every voxel."""
     source = open_source(f"{template}:0:8", None, b"")
-    assert source == Randomised(range(8), template)
+    assert source == Randomised(range(8), template, picture_share=PICTURE_SHARE)
     assert "Rorden" in source.licence.cite
     assert not source.licence.non_commercial
     small = Randomised(range(8), template, SIZE_PX)
@@ -62,6 +64,16 @@ def test_a_series_has_pixels_truth_and_terms(template: Path) -> None:
     assert one.kinds.shape == one.hu.shape
     assert one.hu.shape[1:] == (SIZE_PX, SIZE_PX)
     assert np.array_equal(one.hu, small.read("3").hu)
+
+
+def test_some_series_are_as_pictures_hold_them() -> None:
+    """Within the brain window they are the same; beyond it, typical values."""
+    whole = Randomised(range(8), None, SIZE_PX).read("2").hu.astype(int)
+    seen = Randomised(range(8), None, SIZE_PX, picture_share=1.0).read("2").hu.astype(int)
+    shown = (whole > 2) & (whole < 78)
+    assert np.abs(seen - whole)[shown].max() <= 1
+    assert set(np.unique(seen[whole > 200])) <= {80, 350, 900}
+    assert (seen[whole < -800] == -1000).mean() > 0.9
 
 
 def test_series_that_hardly_show_blood_are_not_learnt_from_as_none(tmp_path: Path) -> None:
@@ -107,6 +119,27 @@ def test_negatives_of_a_site_are_bled(tmp_path: Path) -> None:
     assert (found.slices["any"] == 1).any()
     assert set(found.slices["label_source"]) == {"simulated bleed in a scan without haemorrhage"}
     assert set(found.quarantine["reason"]) == {"not known to be without haemorrhage"}
+
+
+def test_names_say_what_is_simulated_and_what_is_held_out() -> None:
+    """Whatever is made of heads to measure on stays one of these; blood that is made up is so."""
+    first = HOLDOUT_SEEDS.start
+    held = Bled(open_source(f"{first}:{first + 1}", None, b""), 1)
+    assert held.name == "randomised-holdout-bled"
+    assert is_held_out(held.name)
+    assert not is_held_out("dicom-folder-bled")
+    assert all(map(is_simulated, ("simulated", "randomised-holdout", "dicom-folder-bled")))
+    assert not is_simulated("dicom-folder")
+
+
+def test_a_template_of_other_voxels_is_refused(tmp_path: Path) -> None:
+    """Heads would be as flat as its voxels."""
+    for name in TEMPLATE_FILES:
+        image = nibabel.Nifti1Image(np.zeros((8, 8, 8), np.float32), np.diag([3.0, 3.0, 6.0, 1.0]))
+        nibabel.save(image, tmp_path / f"{name}.nii.gz")
+    with pytest.raises(TrainingError, match="cubic voxels"):
+        for job in map(str, range(9)):
+            Randomised(range(9), tmp_path, SIZE_PX).read(job)
 
 
 def test_a_sheet_shows_some_slices_of_each_series(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_scan_looks_like_one() -> None:
     for seed in range(6):
         one = series(seed, ())
         middle = one.hu[len(one.hu) // 2]
-        assert middle[:3].max() < -300
+        assert middle[[0, 0, -1, -1], [0, -1, 0, -1]].max() < -300  # the corners
         assert (middle > 300).mean() > 0.02
         brain = middle[(middle > 0) & (middle < 70)]
         assert 20 < np.median(brain) < 45

@@ -106,12 +106,14 @@ def gallery(
     labels: Annotated[Path | None, typer.Option(help="CSV of labels, as for add.")] = None,
     series: Annotated[int, typer.Option(min=1, help="How many series to show.")] = 12,
     window: Annotated[str, typer.Option(help="Window by name: brain, subdural, ...")] = "brain",
+    bleed: Annotated[int, typer.Option(min=0, help="As for add.")] = 0,
 ) -> None:
     """Draw a contact sheet of a dataset: some slices of each series, blood outlined.
 
     Look at simulated heads beside real ones before you train on them.
     """
     from train.data.sheet import draw_sheet
+    from train.data.sources.bled import Bled
     from train.data.sources.known import open_known
     from train.data.window import WINDOWS
     from train.errors import TrainingError
@@ -119,6 +121,8 @@ def gallery(
     if window not in WINDOWS:
         raise TrainingError(f"A window is one of {', '.join(WINDOWS)}.")
     opened = open_known(source, path, labels, b"for one picture, which names no patient")
+    if bleed:
+        opened = Bled(opened, bleed)
     shown = draw_sheet(out, opened, series=series, window_hu=WINDOWS[window])
     print(f"{shown} series of {opened.name} are on {out}.")
 

@@ -203,7 +203,9 @@ def _recipe_and_slices(
 
 def to_learn_from(slices: Slices) -> Slices:
     """Leave out simulated heads that are there to measure on, and say so."""
-    measured = slices.table["dataset"].str.endswith("-holdout").to_numpy()
+    from train.data.records import is_held_out
+
+    measured = slices.table["dataset"].map(is_held_out).to_numpy(bool)
     if measured.any():
         print(f"{measured.sum()} slices of heads to measure on are left out.")
     return slices.where(~measured)

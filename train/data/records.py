@@ -124,6 +124,20 @@ class SourceSeries:
             raise ValueError("kinds has the shape of hu")
 
 
+HELD_OUT, BLED = "-holdout", "-bled"
+"""What the names of datasets say: to measure on alone; real scans with simulated bleeds."""
+
+
+def is_simulated(dataset: str) -> bool:
+    """Say whether the blood of a dataset is simulated, and so every figure on it."""
+    return dataset.startswith(("simulated", "randomised")) or BLED in dataset
+
+
+def is_held_out(dataset: str) -> bool:
+    """Say whether a dataset is there to measure on, and nothing may learn from it."""
+    return HELD_OUT in dataset
+
+
 class Source(Protocol):
     """A dataset in its own layout.
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ichnode.domain.findings import LABELS
-from train.data.records import Source, SourceSeries
+from train.data.records import Source, SourceSeries, series_truth
 from train.errors import TrainingError, Unusable
 
 TILE_PX, MARGIN_PX = 192, 14
@@ -98,5 +98,7 @@ def _title(series: SourceSeries, width: int) -> Bytes:
         f"{label} in {int(count)}" for label, count in zip(LABELS, seen, strict=True) if count
     )
     text = f"{series.series}: {len(series.hu)} slices of {series.spacing_mm[0]:.1f} mm; "
-    ImageDraw.Draw(strip).text((4, 1), text + (told or "no blood"), fill=(180, 180, 180))
+    whole = {0.0: "no blood", 1.0: "blood somewhere"}
+    told = told or whole.get(float(series_truth(series)[0]), "not labelled")
+    ImageDraw.Draw(strip).text((4, 1), text + told, fill=(180, 180, 180))
     return np.asarray(strip)

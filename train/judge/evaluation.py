@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import Calibration, Thresholds, VolumeSpec
+from train.data.records import is_simulated
 from train.errors import TrainingError
 from train.judge.amounts import found_by_amount, volume_figures
 from train.judge.bootstrap import DRAWS, Draws, Interval, Owners, percentiles, ratio_draws
@@ -38,7 +39,7 @@ from train.judge.figures import (
 from train.judge.metrics import average_precision, ece_by_chance, losses, weighted_losses
 from train.judge.subgroups import by_group
 from train.judge.triage import bands_of, triage
-from train.predictions import Predictions, is_simulated
+from train.predictions import Predictions
 
 FORMAT = 1
 Floats = npt.NDArray[np.float64]

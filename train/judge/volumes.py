@@ -20,9 +20,10 @@ import numpy.typing as npt
 
 from ichnode.domain.findings import LABELS, Label
 from ichnode.nets.manifest import VolumeSpec
+from train.data.records import is_simulated
 from train.errors import TrainingError
 from train.judge.temperature import fold_by_patient
-from train.predictions import Predictions, is_simulated
+from train.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -201,7 +202,11 @@ def _how(
 
 
 def _measured_on(predictions: Predictions) -> str:
-    simulated = [is_simulated(one.dataset) for one in predictions.series]
+    simulated = [
+        is_simulated(one.dataset)
+        for one in predictions.series
+        if np.isfinite(one.raw_ml[0]) and np.isfinite(one.true_ml[0])
+    ]
     if all(simulated):
         return "simulated heads"
     return "scans and simulated heads" if any(simulated) else "scans with voxel truth"

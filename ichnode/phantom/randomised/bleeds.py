@@ -173,7 +173,7 @@ def _clot(rng: np.random.Generator, head: Head, bleed: Bleed) -> Tensor:
         )
         amount = amount * patchy.clamp(0, 1)
     if rng.random() < 0.1 and radius > 10:  # a fluid level
-        level = head.space.down_mm - rng.uniform(-8, 8) + bleed.at[1]
+        level = head.space.down_mm - rng.uniform(-8, 8) + bleed.at[1] - CENTRE_MM[1]
         amount = amount * (0.45 + 0.55 * torch.sigmoid(level * 0.5))
     return amount
 

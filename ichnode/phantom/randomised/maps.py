@@ -130,7 +130,7 @@ def _ventricular(
 
 def procedural_maps(seed: int, *, voxel_mm: float = 2.0) -> AnatomyMaps:
     """Return the maps of a head that `ichnode.phantom` draws, evaluated on a grid."""
-    anatomy = draw_anatomy(np.random.default_rng((seed, 1)))
+    anatomy = draw_anatomy(np.random.default_rng((seed, 32)))  # no head of `simulate_head`
     axes = [np.arange(low, high + 1, voxel_mm, dtype=np.float32) for low, high in _BOX_MM]
     x, y, z = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
     shape = tuple(len(axis) for axis in axes)

@@ -16,10 +16,10 @@ import numpy as np
 from ichnode.domain.findings import LABELS
 from ichnode.phantom.randomised.bleeds import draw_kinds
 from ichnode.phantom.randomised.insertion import insert_bleeds
-from train.data.records import UNKNOWN, Licence, Source, SourceSeries, series_truth
+from train.data.records import BLED, UNKNOWN, Licence, Source, SourceSeries, series_truth
 from train.errors import Unusable
 
-MOST_SLICES = 120  # of a series; thinner ones would take minutes each
+MOST_VOXELS = 16_000_000  # of a series, 60 slices of 512 x 512: more than 2 GB at work
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,18 @@ class Bled:
 
     @property
     def name(self) -> str:
-        """That of the source, with ``-bled``."""
-        return f"{self.source.name}-bled"
+        """That of the source, with ``-bled``; what was held out stays so."""
+        return f"{self.source.name}{BLED}"
+
+    @property
+    def labels_digest(self) -> str:
+        """Those of the source, so that a corrected negative is noticed."""
+        return str(getattr(self.source, "labels_digest", ""))
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Those of the source."""
+        return tuple(getattr(self.source, "remarks", ()))
 
     @property
     def licence(self) -> Licence:
@@ -57,7 +67,7 @@ class Bled:
         series = self.source.read(inner)
         if series_truth(series)[0] != 0:
             raise Unusable("not known to be without haemorrhage")
-        if len(series.hu) > MOST_SLICES:
+        if series.hu.size > MOST_VOXELS:
             raise Unusable("too many slices to put bleeds into", str(len(series.hu)))
         seed = int.from_bytes(hashlib.sha256(f"{series.series}/{number}".encode()).digest()[:4])
         rng = np.random.default_rng(seed)

@@ -14,16 +14,20 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 
 from ichnode.phantom.randomised.maps import AnatomyMaps, procedural_maps, template_maps
 from ichnode.phantom.randomised.series import simulate_series
 from ichnode.phantom.studies import HOLDOUT_SEEDS, TRAINING_SEEDS
-from train.data.records import UNKNOWN, Facts, Licence, SourceSeries
+from train.data.records import HELD_OUT, UNKNOWN, Facts, Licence, SourceSeries
+from train.data.unclipping import clip_to_grey, grey_to_hu
+from train.data.window import BRAIN_HU
 from train.errors import TrainingError
 
 SIZE_PX = 208
 PROCEDURAL_SHARE = 0.35  # of the series, where there is a template
+PICTURE_SHARE = 0.3  # of the series to learn from
 TEMPLATE_FILES = ("scct_hu", "scct_stripped_hu", "scgrey", "scwhite", "sccsf")
 _PATH = re.compile(r"(?:(?P<folder>.+):)?(?P<first>\d+):(?P<end>\d+)")
 
@@ -38,16 +42,20 @@ class Randomised:
         Wholly within `ichnode.phantom.studies.TRAINING_SEEDS` or `HOLDOUT_SEEDS`.
     template : Path, optional
         Folder of an average head and its tissues: `TEMPLATE_FILES` as .nii.gz.
+    picture_share : float
+        Of the series, those that are as read from pictures of their brain window: what a picture
+        does not hold, a network must be able to do without.
     """
 
     seeds: range
     template: Path | None = None
     size_px: int = SIZE_PX
+    picture_share: float = 0.0
 
     @property
     def name(self) -> str:
         """``randomised``, or ``randomised-holdout`` for series that nothing may learn from."""
-        return "randomised-holdout" if self.seeds.start in HOLDOUT_SEEDS else "randomised"
+        return f"randomised{HELD_OUT if self.seeds.start in HOLDOUT_SEEDS else ''}"
 
     @property
     def licence(self) -> Licence:
@@ -73,7 +81,7 @@ class Randomised:
             patient=key,
             study=key,
             series=key,
-            hu=found.hu,
+            hu=self._as_read(found.hu, seed),
             spacing_mm=found.geometry.spacing_mm,
             positions_mm=step_mm * np.arange(slices, dtype=np.float64),
             slice_keys=tuple(f"{key}-{number:03d}" for number in range(slices)),
@@ -88,6 +96,11 @@ class Randomised:
             kinds=found.kinds,
             label_source="simulation",
         )
+
+    def _as_read(self, hu: npt.NDArray[np.int16], seed: int) -> npt.NDArray[np.int16]:
+        if np.random.default_rng((seed, 29)).random() >= self.picture_share:
+            return hu
+        return grey_to_hu(clip_to_grey(hu, BRAIN_HU), BRAIN_HU)
 
     def _anatomy(self, seed: int) -> AnatomyMaps:
         chance = np.random.default_rng((seed, 30)).random()
@@ -105,6 +118,8 @@ def _template(folder: Path) -> AnatomyMaps:
             f"{folder} holds no template: it needs {', '.join(TEMPLATE_FILES)} as .nii.gz."
         ) from error
     hu, origin, voxel = volumes[0]
+    if any(volume.shape != hu.shape for volume, *_ in volumes) or voxel <= 0:
+        raise TrainingError(f"The volumes in {folder} must be alike, with cubic voxels.")
     return template_maps(
         hu, *(volume for volume, *_ in volumes[1:]), origin_mm=origin, voxel_mm=voxel
     )
@@ -113,7 +128,9 @@ def _template(folder: Path) -> AnatomyMaps:
 def _load(path: Path) -> tuple[np.ndarray, tuple[float, float, float], float]:
     image = nibabel.as_closest_canonical(nibabel.load(path))
     x, y, z = (float(value) for value in image.affine[:3, 3])
-    return np.asarray(image.get_fdata(), np.float32), (x, y, z), float(image.affine[0, 0])
+    sides = np.asarray(image.header.get_zooms()[:3], np.float64)
+    voxel_mm = float(sides[0]) if np.ptp(sides) < 0.01 else 0.0
+    return np.asarray(image.get_fdata(), np.float32), (x, y, z), voxel_mm
 
 
 def open_source(path: str, labels: Path | None, key: bytes) -> Randomised:  # noqa: ARG001 - the form that `known` asks of every source
@@ -132,7 +149,9 @@ def open_source(path: str, labels: Path | None, key: bytes) -> Randomised:  # no
     seeds = range(int(match["first"]), int(match["end"]))
     for allowed in (TRAINING_SEEDS, HOLDOUT_SEEDS):
         if seeds.start in allowed and seeds[-1] in allowed:
-            return Randomised(seeds, Path(match["folder"]) if match["folder"] else None)
+            template = Path(match["folder"]) if match["folder"] else None
+            pictures = PICTURE_SHARE if allowed is TRAINING_SEEDS else 0.0
+            return Randomised(seeds, template, picture_share=pictures)
     raise TrainingError(
         f"Seeds to train on lie in {TRAINING_SEEDS.start}:{TRAINING_SEEDS.stop}, seeds to measure "
         f"on in {HOLDOUT_SEEDS.start}:{HOLDOUT_SEEDS.stop}, and a range keeps to one of them."

@@ -13,7 +13,7 @@ from ichnode.phantom import simulate_head
 from ichnode.phantom.dicom import technique_of
 from ichnode.phantom.identity import MANUFACTURER, MODEL_NAME
 from ichnode.phantom.studies import HOLDOUT_SEEDS, TRAINING_SEEDS
-from train.data.records import UNKNOWN, Facts, Licence, SourceSeries
+from train.data.records import HELD_OUT, UNKNOWN, Facts, Licence, SourceSeries
 from train.errors import TrainingError
 
 SIZES_PX = (256, 256, 256, 512)  # in turn by seed: coarser ones are quicker to make
@@ -38,7 +38,7 @@ class Simulated:
     @property
     def name(self) -> str:
         """``simulated``, or ``simulated-holdout`` for heads that nothing may learn from."""
-        return "simulated-holdout" if self.seeds.start in HOLDOUT_SEEDS else "simulated"
+        return f"simulated{HELD_OUT if self.seeds.start in HOLDOUT_SEEDS else ''}"
 
     @property
     def licence(self) -> Licence:
