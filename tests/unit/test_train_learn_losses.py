@@ -86,9 +86,9 @@ def places_and_truth() -> tuple[torch.Tensor, torch.Tensor]:
 def test_evidence_where_the_blood_is_costs_little() -> None:
     """And evidence at another place much; "any" counts every kind."""
     places, there = places_and_truth()
-    masked = torch.tensor([True])
-    right = mean(*place_loss(places, there, masked))
-    wrong = mean(*place_loss(places.flip(3), there, masked))
+    located = torch.ones(1, 6, dtype=torch.bool)
+    right = mean(*place_loss(places, there, located))
+    wrong = mean(*place_loss(places.flip(3), there, located))
     assert float(right) < 0.01
     assert float(wrong) > 10
 
@@ -98,21 +98,36 @@ def test_slices_without_voxel_truth_have_no_place() -> None:
     places, there = places_and_truth()
     both, twice = places.repeat(2, 1, 1, 1), there.repeat(2, 1, 1, 1)
     both[1] = 50.0
-    one = mean(*place_loss(places, there, torch.tensor([True])))
-    two = mean(*place_loss(both, twice, torch.tensor([True, False])))
+    one = mean(*place_loss(places, there, torch.ones(1, 6, dtype=torch.bool)))
+    located = torch.tensor([[True], [False]]).expand(2, 6)
+    two = mean(*place_loss(both, twice, located))
     assert float(one) == pytest.approx(float(two))
-    assert float(mean(*place_loss(both, twice, torch.tensor([False, False])))) == 0
+    assert float(mean(*place_loss(both, twice, torch.zeros(2, 6, dtype=torch.bool)))) == 0
+
+
+@pytest.mark.parametrize("loss", [place_loss, mask_loss, dice_loss])
+def test_an_answer_that_is_not_known_has_no_place(
+    loss: Callable[..., tuple[torch.Tensor, ...]],
+) -> None:
+    """The others of its slice count as ever; it has no gradient."""
+    _, there = places_and_truth()
+    masks = torch.zeros_like(there, requires_grad=True)
+    located = torch.ones(1, 6, dtype=torch.bool)
+    located[0, 2] = False
+    mean(*loss(masks, there, located)).backward()
+    assert not masks.grad[0, 2].any()
+    assert bool(masks.grad[0, 0].any())
 
 
 def test_a_mask_that_covers_the_blood_costs_little() -> None:
     """Its places and its overlap; one that is empty or elsewhere costs nearly all there is."""
     _, there = places_and_truth()
-    masked = torch.tensor([True])
+    located = torch.ones(1, 6, dtype=torch.bool)
     right = 18 * there - 9
     for loss, dear in ((mask_loss, 0.5), (dice_loss, 0.7)):
-        assert float(mean(*loss(right, there, masked))) < 0.01
+        assert float(mean(*loss(right, there, located))) < 0.01
         for wrong in (right.flip(3), torch.full_like(right, -9.0)):
-            assert float(mean(*loss(wrong, there, masked))) > dear
+            assert float(mean(*loss(wrong, there, located))) > dear
 
 
 def test_a_coarse_mask_is_taught_the_share_that_is_covered() -> None:
@@ -131,9 +146,9 @@ def test_parts_of_a_batch_of_masks_add_up(loss: Callable[..., tuple[torch.Tensor
     masks = torch.randn(4, 6, 4, 4, generator=chance)
     there = (torch.rand(4, 6, 4, 4, generator=chance) < 0.3).float()
     there[3] = 0
-    masked = torch.tensor([True, True, False, True])
-    whole = mean(*loss(masks, there, masked))
-    halves = [loss(masks[s], there[s], masked[s]) for s in (slice(1), slice(1, 4))]
+    located = torch.rand(4, 6, generator=chance) < 0.6
+    whole = mean(*loss(masks, there, located))
+    halves = [loss(masks[s], there[s], located[s]) for s in (slice(1), slice(1, 4))]
     total, count = (sum(values) for values in zip(*halves, strict=True))
     assert float(total / count) == pytest.approx(float(whole))
-    assert float(mean(*loss(masks, there, torch.zeros(4, dtype=torch.bool)))) == 0
+    assert float(mean(*loss(masks, there, torch.zeros_like(located)))) == 0

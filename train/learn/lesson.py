@@ -65,18 +65,27 @@ class Lesson(nn.Module):
 
     def _placed(self, places: Tensor, batch: Batch) -> _Sums:
         there = whereabouts(batch.kinds, self._recipe.answers)
-        return place_loss(places, there, batch.masked)
+        return place_loss(places, there, _located(batch))
 
     def _drawn(self, network: MaskNetwork, batch: Batch) -> tuple[Tensor, list[_Sums]]:
         seen = network.drawn(batch.images)
         places, masks = seen.evidence.float(), seen.masks.float()
         there = whereabouts(batch.kinds, self._recipe.answers)
         covered = shares_of(there, (masks.shape[-2], masks.shape[-1]))
+        located = _located(batch)
         return strongest(places), [
-            place_loss(places, there, batch.masked),
-            mask_loss(masks, covered, batch.masked),
-            dice_loss(masks, covered, batch.masked),
+            place_loss(places, there, located),
+            mask_loss(masks, covered, located),
+            dice_loss(masks, covered, located),
         ]
+
+
+def _located(batch: Batch) -> Tensor:
+    """Return of which answers it is known where they are true: bool, (n, answer).
+
+    A slice whose label is unknown, because its blood hardly shows, has voxels and teaches nothing.
+    """
+    return batch.masked[:, None] & ~torch.isnan(batch.truth)
 
 
 class Teacher:

@@ -50,7 +50,7 @@ def whereabouts(kinds: Tensor, answers: tuple[Label, ...]) -> Tensor:
     return torch.stack(there, dim=1).float()
 
 
-def place_loss(places: Tensor, there: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+def place_loss(places: Tensor, there: Tensor, located: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sum of the cross-entropy of each place, and how many places count.
 
     Parameters
@@ -59,13 +59,13 @@ def place_loss(places: Tensor, there: Tensor, masked: Tensor) -> tuple[Tensor, T
         Evidence for each answer at each place.
     there : Tensor, float32, (n, answer, row, column)
         Of `whereabouts`; a place has blood where any voxel of it has.
-    masked : Tensor, bool, (n,)
-        Where there is voxel truth; the other slices contribute nothing.
+    located : Tensor, bool, (n, answer)
+        Where there is voxel truth and the label is known; the rest contributes nothing.
     """
-    return mask_loss(places, functional.adaptive_max_pool2d(there, places.shape[-2:]), masked)
+    return mask_loss(places, functional.adaptive_max_pool2d(there, places.shape[-2:]), located)
 
 
-def mask_loss(masks: Tensor, covered: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+def mask_loss(masks: Tensor, covered: Tensor, located: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sum of the cross-entropy of each place of the masks, and how many count.
 
     Parameters
@@ -74,16 +74,16 @@ def mask_loss(masks: Tensor, covered: Tensor, masked: Tensor) -> tuple[Tensor, T
         Logits.
     covered : Tensor, float32, (n, answer, y, x)
         Which share of each place has blood; see `shares_of`.
-    masked : Tensor, bool, (n,)
+    located : Tensor, bool, (n, answer)
         As in `place_loss`.
     """
     each = functional.binary_cross_entropy_with_logits(masks, covered, reduction="none")
-    counted = masked[:, None, None, None].expand_as(each)
+    counted = located[:, :, None, None].expand_as(each)
     total = torch.where(counted, each, 0.0).sum() * _PLACE_SCALE
     return total, counted.sum().to(each.dtype)
 
 
-def dice_loss(masks: Tensor, covered: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+def dice_loss(masks: Tensor, covered: Tensor, located: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sum of one less the soft Dice of each mask that is not empty, and their number.
 
     Each answer of each slice counts once, so that parts of a batch add up. Parameters are those of
@@ -97,7 +97,7 @@ def dice_loss(masks: Tensor, covered: Tensor, masked: Tensor) -> tuple[Tensor, T
     common = (chances * covered).sum(dim=(2, 3))
     both = chances.sum(dim=(2, 3)) + covered.sum(dim=(2, 3))
     lost = 1 - (2 * common + _SMOOTH) / (both + _SMOOTH)
-    counted = masked[:, None] & (covered.sum(dim=(2, 3)) > 0)
+    counted = located & (covered.sum(dim=(2, 3)) > 0)
     return torch.where(counted, lost, 0.0).sum(), counted.sum().to(lost.dtype)
 
 
