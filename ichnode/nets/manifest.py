@@ -403,6 +403,7 @@ def _sound(manifest: Manifest, volume: VolumeSpec) -> bool:
         and 0 < volume.contour < 1
         and in_order
         and volume.shown[:1] in ((), LABELS[:1])  # a kind is a part of any blood
+        and bool(volume.how.strip())  # it goes into reports
     )
 
 

@@ -254,8 +254,16 @@ def test_a_bundle_may_say_how_volumes_are_made(tmp_path: Path) -> None:
         (DRAWING, {"contour": 1.0}),
         (DRAWING, {"shown": ("subdural",)}),
         (DRAWING, {"shown": ("subdural", "any")}),
+        (DRAWING, {"how": " "}),
     ],
-    ids=["a network without masks", "no factor", "no edge", "a kind alone", "another order"],
+    ids=[
+        "a network without masks",
+        "no factor",
+        "no edge",
+        "a kind alone",
+        "another order",
+        "no method",
+    ],
 )
 def test_a_volume_that_makes_no_sense_is_refused(
     tmp_path: Path, networks: tuple[NetworkSpec, ...], changes: dict[str, Any]
