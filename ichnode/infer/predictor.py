@@ -14,13 +14,20 @@ from torch import Tensor
 from ichnode.domain.errors import ModelUnusable
 from ichnode.domain.findings import Finding, Presence
 from ichnode.imaging.volume import CtVolume
+from ichnode.infer.beside import unless_it_fails
 from ichnode.infer.device import Engine, EngineMaker, engine_makers
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.calibration import SeriesLogits, read, state
 from ichnode.nets.preprocess import Stack, channels, neighbours, standardise, windows
 from ichnode.nets.runnable import LARGEST_BATCH, read_logits
 from ichnode.nets.selftest import self_test_series
-from ichnode.nets.volume import image_mm2, onto_slice, raw_volumes_ml, slab_extents_mm
+from ichnode.nets.volume import (
+    image_mm2,
+    onto_slice,
+    raw_volumes_ml,
+    scaled_volumes_ml,
+    slab_extents_mm,
+)
 
 log = structlog.get_logger(__name__)
 Floats = npt.NDArray[np.float64]
@@ -112,6 +119,12 @@ class Predictor:
         owner = np.repeat(np.arange(len(slabs)), [end - first for first, end in slabs])
         best = reading.slices.argmax(axis=0)
         positive = finding is Finding.POSITIVE
+        volume_ml = unless_it_fails("volume", lambda: self._volume_ml(volume, logits, stack), None)
+        key_mask = (
+            unless_it_fails("mask", lambda: self._key_mask(volume, stack, int(best[0])), None)
+            if positive
+            else None
+        )
         return Prediction(
             slices=reading.slices[owner],
             series=reading.series,
@@ -119,8 +132,8 @@ class Predictor:
             finding=finding,
             presence=presence,
             device=self.device,
-            volume_ml=self._volume_ml(volume, logits, stack),
-            key_mask=self._key_mask(volume, stack, int(best[0])) if positive else None,
+            volume_ml=volume_ml,
+            key_mask=key_mask,
         )
 
     def _volume_ml(
@@ -134,24 +147,20 @@ class Predictor:
         usual_mm = volume.spacing_mm[0]
         extents_mm = slab_extents_mm(stack.slabs, places_mm, usual_mm, manifest.preprocess)
         raw = raw_volumes_ml(logits.areas, image_mm2(stack, volume.spacing_mm), extents_mm)
-        scaled = raw * np.asarray(manifest.volume.scale)
+        scaled = scaled_volumes_ml(raw, manifest.volume.scale)
         return tuple(map(float, scaled)) if np.isfinite(scaled).all() else None
 
     @torch.inference_mode()
     def _key_mask(self, volume: CtVolume, stack: Stack, slab: int) -> npt.NDArray[np.bool_] | None:
-        """Draw blood of any kind on one slab; None where that fails, for the finding stands."""
+        """Draw blood of any kind on one slab; None of a model whose volumes are not shown."""
         spec, drawing = self.bundle.manifest.volume, self._engine.parts.masks.get("joint")
         if spec is None or not spec.shown or drawing is None:
             return None
         around = neighbours(stack.positions_mm, self.bundle.manifest.preprocess)[slab : slab + 1]
-        try:
-            images = channels(stack.hu, around, self.bundle.manifest.preprocess)
-            chances = torch.sigmoid(drawing(images)[0, 0])
-            rows, columns = volume.hu.shape[1:]
-            return np.asarray(onto_slice(chances, stack.box, (rows, columns)).cpu() >= spec.contour)
-        except RuntimeError as error:
-            log.warning("mask.failed", device=self.device, error=type(error).__name__)
-            return None
+        images = channels(stack.hu, around, self.bundle.manifest.preprocess)
+        chances = torch.sigmoid(drawing(images)[0, 0])
+        rows, columns = volume.hu.shape[1:]
+        return np.asarray(onto_slice(chances, stack.box, (rows, columns)).cpu() >= spec.contour)
 
     def _persistently(self, volume: CtVolume) -> tuple[SeriesLogits, Stack]:
         while True:

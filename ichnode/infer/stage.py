@@ -9,12 +9,20 @@ from pathlib import Path
 import structlog
 
 from ichnode.domain.errors import ModelUnusable, NotAnalysable
-from ichnode.domain.findings import LABELS, AnalysisResult, Finding, LabelResult, Presence
+from ichnode.domain.findings import (
+    LABELS,
+    AnalysisResult,
+    BloodMask,
+    Finding,
+    LabelResult,
+    Presence,
+)
 from ichnode.domain.series import Header, InstanceRef
 from ichnode.domain.work import Analysed, AnalysisOutcome, AnalysisWork, Declined, NotYet, Phase
 from ichnode.imaging.masks import pack
 from ichnode.imaging.selection import judge_headers, suitability
 from ichnode.imaging.volume import CtVolume, check_variants, read_series
+from ichnode.infer.beside import unless_it_fails
 from ichnode.infer.device import DeviceChoice, engine_makers, set_threads
 from ichnode.infer.predictor import Prediction, Predictor
 from ichnode.nets.bundle import Bundle
@@ -27,6 +35,7 @@ log = structlog.get_logger(__name__)
 MOST_UNSEEN = 0.1
 """Of the extent, that may lack where no haemorrhage is stated; beyond it a person must look. The
 same goes for slices that are there and cannot be decoded, however few."""
+NO_VOLUMES: tuple[float | None, ...] = (None,) * len(LABELS)
 
 
 class InferStage:
@@ -121,9 +130,11 @@ class InferStage:
     ) -> AnalysisResult:
         manifest = self._predictor.bundle.manifest
         unseen = unseen_of(volume) if prediction.finding is Finding.NEGATIVE else None
-        volumes_ml = stated_volumes(prediction, manifest.volume)
-        mask = prediction.key_mask if volumes_ml[0] is not None else None
+        volumes_ml = unless_it_fails(
+            "volume", lambda: stated_volumes(prediction, manifest.volume), NO_VOLUMES
+        )
         key_uid = volume.slice_uids[prediction.key_slices[0]]
+        mask = unless_it_fails("mask", lambda: _outlined(prediction, volumes_ml, key_uid), None)
         return AnalysisResult(
             model_uid=self._predictor.model_uid,
             model_name=manifest.name,
@@ -151,7 +162,7 @@ class InferStage:
             warnings=(*volume.warnings, unseen) if unseen else volume.warnings,
             device=prediction.device,
             seconds=round(seconds, 4),
-            key_mask=None if mask is None else pack(key_uid, mask),
+            key_mask=mask,
             volume_how=manifest.volume.how if manifest.volume and any(volumes_ml) else "",
         )
 
@@ -187,12 +198,25 @@ def stated_volumes(prediction: Prediction, spec: VolumeSpec | None) -> tuple[flo
     that no mask covers has no volume, and is never called one of 0 ml.
     """
     if spec is None or prediction.volume_ml is None or prediction.finding is not Finding.POSITIVE:
-        return (None,) * len(LABELS)
+        return NO_VOLUMES
     said = [round(ml, 1) for ml in prediction.volume_ml]
     return tuple(
         ml if label in spec.shown and there is Presence.PRESENT and ml > 0 else None
         for label, there, ml in zip(LABELS, prediction.presence, said, strict=True)
     )
+
+
+def _outlined(
+    prediction: Prediction, volumes_ml: tuple[float | None, ...], key_uid: str
+) -> BloodMask | None:
+    """Return the mask that goes with a volume; None where it reaches no pixel of the slice.
+
+    Areas count faint blood too, so that there may be a volume and nothing to outline.
+    """
+    mask = prediction.key_mask
+    if volumes_ml[0] is None or mask is None or not mask.any():
+        return None
+    return pack(key_uid, mask)
 
 
 def unseen_of(volume: CtVolume) -> str | None:

@@ -66,6 +66,20 @@ def raw_volumes_ml(areas: Floats, image_area_mm2: float, extents_mm: Floats) -> 
     return np.asarray(extents_mm @ areas * image_area_mm2 / 1000)
 
 
+def scaled_volumes_ml(raw_ml: Floats, scale: Sequence[float] | Floats) -> Floats:
+    """Return volumes from what areas add up to: float64, like `raw_ml`.
+
+    A kind is a part of all blood and never has more of it; its own scale could say so.
+
+    Parameters
+    ----------
+    raw_ml : ndarray, float64, (..., label)
+    scale : sequence of float, (label,)
+    """
+    scaled = raw_ml * np.asarray(scale)
+    return np.asarray(np.minimum(scaled, scaled[..., :1]))
+
+
 def onto_slice(mask: Tensor, box: Box, shape: tuple[int, int]) -> Tensor:
     """Bring a mask of a standardised image back to the pixels of the slice that it was cut from.
 

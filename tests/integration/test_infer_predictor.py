@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 from torch import Tensor, nn
 
 from ichnode.domain.errors import ConfigurationError, ModelUnusable
@@ -292,13 +293,16 @@ def test_a_gpu_says_the_same_as_the_cpu(
     assert np.abs(gpu.series - cpu.series).max() < allowed
 
 
-def test_a_mask_that_fails_costs_no_finding(tmp_path: Path, volume: CtVolume) -> None:
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, MemoryError])
+def test_a_mask_that_fails_costs_no_finding(
+    tmp_path: Path, volume: CtVolume, error: type[Exception]
+) -> None:
     """The alert goes out with the volume that is known already, and without an outline."""
     write_drawing(tmp_path, logit=4.0, mask_logit=3.0)
     bundle = Bundle.load(tmp_path)
 
     def fail(_images: Tensor) -> Tensor:
-        raise RuntimeError("out of memory")
+        raise error("whatever it is")
 
     def without_masks(networks: Mapping[str, nn.Module]) -> Engine:
         whole = exact(networks)
@@ -312,6 +316,21 @@ def test_a_mask_that_fails_costs_no_finding(tmp_path: Path, volume: CtVolume) ->
     assert failed.key_mask is None
     assert failed.finding is drawn.finding is Finding.POSITIVE
     assert failed.volume_ml == drawn.volume_ml
+
+
+def test_a_volume_that_fails_costs_no_finding(tmp_path: Path, volume: CtVolume) -> None:
+    """Areas of too few labels fit no scale: the type of the error is logged, and no volume said."""
+    write_drawing(tmp_path, logit=4.0, mask_logit=3.0)
+
+    def short(networks: Mapping[str, nn.Module]) -> Engine:
+        whole = exact(networks)
+        areas = {"joint": lambda features: features[:, :4]}
+        return dataclasses.replace(whole, parts=dataclasses.replace(whole.parts, areas=areas))
+
+    with capture_logs() as logs:
+        said = Predictor(Bundle.load(tmp_path), [short]).predict(volume)
+    assert (said.volume_ml, said.finding) == (None, Finding.POSITIVE)
+    assert [(one["what"], one["error"]) for one in logs] == [("volume", "ValueError")]
 
 
 def test_a_volume_that_is_no_number_is_none(tmp_path: Path, volume: CtVolume) -> None:

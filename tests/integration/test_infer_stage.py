@@ -150,6 +150,17 @@ def test_no_volume_is_stated_without_ground(
     assert result.volume_how == ""
 
 
+def test_a_volume_without_an_edge_has_no_outline(
+    spool: Path, study: StudyFiles, tmp_path: Path
+) -> None:
+    """Blood that is faint everywhere adds up, and reaches the contour nowhere."""
+    models = drawing_models(tmp_path, logit=4.0, mask_logit=-1.0)
+    stage = InferStage(models, spool, device="cpu", threads=1)
+    result = analysed(stage.handle(work_on(spool, study.series["head"]))).result
+    assert result.of("any").volume_ml is not None
+    assert result.key_mask is None
+
+
 def test_the_order_of_arrival_changes_nothing(spool: Path, study: StudyFiles, models: Path) -> None:
     """Slices that came in any order give the same result."""
     stage = InferStage(models, spool, device="cpu")

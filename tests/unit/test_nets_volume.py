@@ -15,6 +15,7 @@ from ichnode.nets.volume import (
     image_mm2,
     onto_slice,
     raw_volumes_ml,
+    scaled_volumes_ml,
     slab_extents_mm,
     slice_extents_mm,
 )
@@ -103,3 +104,10 @@ def test_what_lies_beyond_the_slice_is_left_out() -> None:
     assert columns.float().mean() == pytest.approx(16 + 4 - 8 - 0.5, abs=0.5)
     nowhere = onto_slice(torch.ones(4, 4), Box(top=4, left=4, height=8, width=8), (16, 16))
     assert float(nowhere.sum()) == pytest.approx(64)
+
+
+def test_a_kind_has_no_more_than_all_blood() -> None:
+    """Whatever its own scale says: it is a part of it."""
+    raw = np.array([[10.0, 9.0, 1.0], [0.0, 2.0, 0.0]])
+    scaled = scaled_volumes_ml(raw, (1.0, 2.0, 2.0))
+    assert scaled.tolist() == [[10.0, 10.0, 2.0], [0.0, 0.0, 0.0]]

@@ -196,6 +196,7 @@ def _print_choice(chosen: Chosen) -> None:
     print("\n".join(f"  {check}" for check in _lines(chosen.thresholds.how)))
     if chosen.volume is not None:
         print("\n".join(f"  {check}" for check in _lines(chosen.volume.how)))
+        print(f"  Stated in reports: {', '.join(chosen.volume.shown) or 'no volume'}.")
     for row in chosen.report["operating_point"]["at_prevalences"]:
         print(
             f"  At a prevalence of {row['prevalence']:.1%}: {row['alerts_per_1000']:.0f} alerts "

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import VolumeSpec
+from ichnode.nets.volume import scaled_volumes_ml
 from train.judge.bootstrap import Draws, mean_interval
 from train.judge.figures import Figure, figure, rate_figure, rounded
 from train.judge.volumes import CLASSES_ML, errors, volume_class
@@ -33,10 +34,10 @@ def found_by_amount(
     -------
     dict or None
         ``by_volume`` and ``by_kind``, rows of ``group, series, urgent, urgent_or_review``; None
-        where no volume is known.
+        where no blood of known volume is.
     """
     true = predictions.true_ml
-    if not np.isfinite(true[:, 0]).any():
+    if not (true > 0).any():
         return None
     urgent = np.asarray(bands == "urgent", np.bool_)
     either = urgent | np.asarray(bands == "review", np.bool_)
@@ -54,7 +55,7 @@ def found_by_amount(
 def volume_figures(
     predictions: Predictions, volume: VolumeSpec, sample: Draws
 ) -> dict[str, Any] | None:
-    """Return how far off the volumes of a model are; None where no volume is known.
+    """Return how far off the volumes of a model are; None where no blood of known volume is.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def volume_figures(
         was said of that kind. Figures are of series with blood.
     """
     true, said = predictions.true_ml, estimates_ml(predictions, volume)
-    if not (np.isfinite(true[:, 0]) & np.isfinite(said[:, 0])).any():
+    if not ((true[:, 0] > 0) & np.isfinite(said[:, 0])).any():
         return None
 
     def row(name: str, members: Flags, label: int = 0) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def volume_figures(
 
 def estimates_ml(predictions: Predictions, volume: VolumeSpec) -> Floats:
     """Return what a model says of the volume of each label: (series, label), in ml."""
-    return np.asarray(predictions.raw_ml * np.asarray(volume.scale))
+    return scaled_volumes_ml(predictions.raw_ml, volume.scale)
 
 
 def _by_class(true: Floats, row: Any) -> list[dict[str, Any]]:

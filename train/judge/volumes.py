@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ichnode.domain.findings import LABELS, Label
 from ichnode.nets.manifest import VolumeSpec
+from ichnode.nets.volume import scaled_volumes_ml
 from train.data.records import is_simulated
 from train.errors import TrainingError
 from train.judge.temperature import fold_by_patient
@@ -126,7 +127,6 @@ def choose_volume(
     checked = _cross_checked(predictions, seed)
     found = errors(checked[:, 0], true[:, 0])
     good = tuple(label for k, label in enumerate(LABELS) if _good_enough(checked[:, k], true[:, k]))
-    labels = _to_show(good, shown)
     return VolumeSpec(
         scale=tuple(round(float(s), 5) for s in _scales(raw, true)),
         contour=_CONTOUR,
@@ -134,8 +134,8 @@ def choose_volume(
         mean_absolute_error_ml=round(found.mean_absolute_error_ml, 3),
         median_relative_error=round(found.median_relative_error, 4),
         limits_ml=(round(found.limits_ml[0], 3), round(found.limits_ml[1], 3)),
-        shown=labels,
-        how=_how(predictions, checked[:, 0], true[:, 0], labels, asked=shown is not None),
+        shown=_to_show(good, shown),
+        how=_how(predictions, checked[:, 0], true[:, 0]),
     )
 
 
@@ -159,7 +159,7 @@ def _cross_checked(predictions: Predictions, seed: int) -> Floats:
     estimates = np.empty_like(raw)
     for index in np.unique(fold):
         out = fold == index
-        estimates[out] = raw[out] * _scales(raw[~out], true[~out])
+        estimates[out] = scaled_volumes_ml(raw[out], _scales(raw[~out], true[~out]))
     return estimates
 
 
@@ -177,27 +177,15 @@ def _to_show(good: tuple[Label, ...], asked: bool | None) -> tuple[Label, ...]:
     return (LABELS[0], *(label for label in good if label != LABELS[0]))
 
 
-def _how(
-    predictions: Predictions,
-    estimate: Floats,
-    truth: Floats,
-    shown: tuple[Label, ...],
-    *,
-    asked: bool,
-) -> str:
+def _how(predictions: Predictions, estimate: Floats, truth: Floats) -> str:
+    """Say how it is made and how far off it is; what is shown may be switched off later."""
     large = truth > SHOWN_FROM_ML
     off = errors(estimate[large], truth[large]).median_relative_error
     figure = f"{off:.0%} of {int(large.sum())} series" if large.any() else "not known"
-    rule = (
-        "as was asked for"
-        if asked
-        else f"shown from a median error of at most {MOST_RELATIVE_ERROR:.0%} on"
-    )
-    told = f"shown for {', '.join(shown)}" if shown else "not shown"
     return (
         "Sum over the slices of the area that the network's masks cover times the slice's extent, "
         "scaled by the median ratio to the truth. Median relative error above "
-        f"{SHOWN_FROM_ML:g} ml: {figure}, measured on {_measured_on(predictions)}; {told} ({rule})."
+        f"{SHOWN_FROM_ML:g} ml: {figure}, measured on {_measured_on(predictions)}."
     )
 
 
