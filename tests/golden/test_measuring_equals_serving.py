@@ -27,6 +27,7 @@ from ichnode.nets.manifest import (
     VolumeSpec,
 )
 from ichnode.nets.preprocess import preprocess
+from ichnode.nets.volume import scaled_volumes_ml
 from ichnode.phantom import simulate_head
 from train.candidate import Trained, TrainedNetwork, predict_with_bundle, write_candidate
 from train.data.cache import Cache, build_cache
@@ -188,7 +189,9 @@ def test_measuring_and_serving_say_the_same(
         volume = bundle.manifest.volume
         assert (served.volume_ml is None) == (volume is None)
         if volume is not None:
-            assert served.volume_ml == pytest.approx(said.raw_ml * volume.scale, rel=1e-4)
+            assert served.volume_ml == pytest.approx(
+                scaled_volumes_ml(said.raw_ml, volume.scale), rel=1e-4
+            )
             assert min(served.volume_ml) > 1
 
 
