@@ -15,6 +15,7 @@ from ichnode.infer.device import eager
 from ichnode.infer.predictor import Predictor
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.manifest import read_manifest
+from ichnode.nets.volume import scaled_volumes_ml
 from tests.learning_kit import SPEC, TINY, slices_of, square_series
 from train.candidate import predict_with_bundle
 from train.data.records import SourceSeries
@@ -146,12 +147,13 @@ def test_the_bundle_measures_volumes_of_what_it_never_saw(bundle: Bundle, tmp_pa
 
 
 def test_the_node_says_the_volume_that_was_measured(bundle: Bundle, predictor: Predictor) -> None:
-    """The same areas, extents and factor."""
+    """The same areas, extents and factors, and no kind above all blood."""
     measured = predict_with_bundle(bundle, slices(range(95, 96))).raw_ml[0]
     served = predictor.predict(volume_of(series(95)))
     assert bundle.manifest.volume is not None
     assert served.volume_ml is not None
-    assert np.allclose(served.volume_ml, measured * bundle.manifest.volume.scale, rtol=1e-4)
+    said = scaled_volumes_ml(measured, bundle.manifest.volume.scale)
+    assert np.allclose(served.volume_ml, said, rtol=1e-4)
     true_ml = slices(range(95, 96)).table["true_ml_any"].iloc[0]
     assert served.volume_ml[0] == pytest.approx(true_ml, rel=0.5)
 
