@@ -19,6 +19,7 @@ from train.errors import TrainingError
 
 ROUNDED_TO = 0.005
 _START = "0" * 64
+_ODD_BYTES = "surrogateescape"  # bytes that are not UTF-8 fail at the hash of their line
 
 
 class Chain:
@@ -49,7 +50,7 @@ class Chain:
             try:
                 entry = json.loads(line)
                 stated = entry.pop("hash")
-            except (ValueError, KeyError, AttributeError):
+            except (ValueError, KeyError, AttributeError, TypeError):
                 raise self._altered(number) from None
             if entry.get("previous") != previous or _digest(entry) != stated:
                 raise self._altered(number)
@@ -69,7 +70,7 @@ class Chain:
         """Add an entry to the file that `growing` opened, and make it durable."""
         lines = self._lines()
         whole = {**entry, "previous": json.loads(lines[-1])["hash"] if lines else _START}
-        file.truncate(sum(len(kept.encode()) + 1 for kept in lines))
+        file.truncate(sum(len(kept.encode(errors=_ODD_BYTES)) + 1 for kept in lines))
         file.write(json.dumps(whole | {"hash": _digest(whole)}, sort_keys=True) + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -78,7 +79,7 @@ class Chain:
         """Return the whole lines; one that a crash cut short was never followed by a result."""
         if not self._path.is_file():
             return []
-        return self._path.read_text(encoding="utf-8").split("\n")[:-1]
+        return self._path.read_text(encoding="utf-8", errors=_ODD_BYTES).split("\n")[:-1]
 
     def _altered(self, number: int) -> TrainingError:
         return TrainingError(

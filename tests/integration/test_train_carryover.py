@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -189,6 +190,10 @@ def test_nothing_is_written_where_it_is_read(slices: Path, untrained: Path, tmp_
         run("--slices", tmp_path, "--bundle", untrained)
     with pytest.raises(TrainingError, match="--out lies in the bundle"):
         run("--slices", slices, "--bundle", untrained, "--out", untrained / "out")
+    held = sorted(untrained.iterdir())
+    monkeypatch.chdir(untrained)
+    assert run("--slices", slices, "--bundle", untrained, "--device", "cpu")["n"] == 20
+    assert {one.name for one in set(untrained.iterdir()) - set(held)} <= {MEASUREMENTS}
     monkeypatch.chdir(slices)
     assert run("--slices", slices, "--bundle", untrained)["n"] == 20
     (tmp_path / "here").mkdir()
@@ -347,6 +352,13 @@ def test_the_worst_are_the_worst_of_either_kind(untrained: Path, tmp_path):
     (_, bleeds), (_, others) = worst.rows()
     assert [item.name for item, _ in bleeds] == [f"{n}.png" for n in (1, 3, 5, 7, 9)]
     assert [item.name for item, _ in others] == [f"{n}.png" for n in (38, 36, 34, 32, 30)]
+    for number in range(100, 112):
+        sample = Sample(f"{number}.png", "", None, ())
+        item = Item(sample.name, sample, replace(said, series=np.full(6, 0.999)), 1, 1)
+        worst.offer(item, np.full((64, 64), 40, np.int16))
+    (_, bleeds), (title, others) = worst.rows()
+    assert title == "highest without haemorrhage"
+    assert [item.name for item, _ in others] == [f"{n}.png" for n in (38, 36, 34, 32, 30)]
     draw_worst(tmp_path / "worst.png", worst, "costs $5 and $6")
     assert Image.open(tmp_path / "worst.png").format == "PNG"
 
@@ -432,6 +444,69 @@ def test_folders_of_series_that_are_not_understood_say_so(series: Path, tmp_path
     with pytest.raises(TrainingError, match="needs the columns"):
         find_series(series, table)
     assert sorted(map(Path, ("10.png", "2.png", "a")), key=natural)[0].name == "2.png"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("label\na,no haemorrhage\nb,subdural", "has no label normal"),
+        ("label\na,negative\nb,positive", "has no label normal"),
+        ("any\na,perhaps", "says 'perhaps' of a"),
+        ("any\na,1\na,0", "names the series a more than once"),
+        ("any\ns,1", "s may mean 2 series"),
+        ("any\na,1\nq/a,0", "names the series q/a twice: a and q/a"),
+    ],
+)
+def test_a_table_that_is_not_understood_is_refused(tmp_path: Path, rows: str, words: str):
+    """Unknown words, contradictions, and a row that may mean either of two series."""
+    for place in ("p/s", "q/s", "q/a"):
+        picture(tmp_path / "in" / place / "1.png", np.zeros((32, 32), np.int16))
+    (tmp_path / "t.csv").write_text(f"series,{rows}\n")
+    with pytest.raises(TrainingError, match=words):
+        find_series(tmp_path / "in", tmp_path / "t.csv")
+
+
+def test_any_may_be_a_decimal_or_empty(tmp_path: Path):
+    """As tables that went through a spreadsheet or pandas have it."""
+    for place in "abc":
+        picture(tmp_path / "in" / place / "1.png", np.zeros((32, 32), np.int16))
+    (tmp_path / "t.csv").write_text("series,any\na,1.0\nb,0.0\nc,\n,\n,\n")
+    held = find_series(tmp_path / "in", tmp_path / "t.csv")
+    assert [sample.truth for sample in held.samples] == [True, False, None]
+
+
+def test_a_file_name_that_is_not_utf_8_is_shown_all_the_same(untrained: Path, tmp_path: Path):
+    """A name in Latin-1, as old archives have it: in the figures, the table and the picture."""
+    grey = picture(tmp_path / "grey.png", head(20, slices=4).hu[2])
+    folder = tmp_path / os.fsdecode(b"M\xfcller")
+    (folder / "normal").mkdir(parents=True)
+    shutil.copy(grey, folder / "normal" / os.fsdecode(b"M\xfcller.png"))
+    (folder / "normal" / os.fsdecode(b"\xfc.png")).write_text("nothing")
+    found = run("--slices", folder, "--bundle", untrained, "--out", tmp_path / "out")
+    assert [item["name"] for item in found["items"]] == ["normal/M\ufffdller.png"]
+    assert [one["name"] for one in found["left_out"]] == ["normal/\ufffd.png"]
+    assert found["data"]["name"] == "M\ufffdller"
+    assert json.loads((tmp_path / "out" / "measured.json").read_text()) == found
+
+
+@pytest.mark.parametrize("line", [b"[]\n", b"\xff\xfe\n", b'{"hash": "\xff"}\n'])
+def test_a_ledger_of_something_else_is_called_altered(tmp_path: Path, line: bytes):
+    """JSON of another kind, and bytes that are no text."""
+    (tmp_path / MEASUREMENTS).write_bytes(line)
+    with pytest.raises(TrainingError, match="Line 1 of measurements"):
+        ledger.entries(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_without_permission_to_read_is_named(tmp_path: Path):
+    """One sentence, for a series as for the whole folder."""
+    picture(tmp_path / "in" / "a" / "1.png", np.zeros((32, 32), np.int16))
+    (tmp_path / "in" / "a").chmod(0)
+    try:
+        with pytest.raises(TrainingError, match="cannot be read"):
+            find_series(tmp_path / "in")
+    finally:
+        (tmp_path / "in" / "a").chmod(0o755)
 
 
 @pytest.mark.real

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ichnode.domain.findings import LABELS, Finding
 from ichnode.domain.intervals import wilson
 from ichnode.nets.manifest import Manifest, Thresholds
-from train.carryover.folders import Held, LeftOut, Sample
+from train.carryover.folders import Held, LeftOut, Sample, printable
 from train.carryover.reading import Said
 from train.judge.bootstrap import DRAWS, draw_counts
 from train.judge.figures import auroc_figure, rounded
@@ -154,7 +154,7 @@ def measured(
     return {
         "kind": kind,
         "data": {
-            "name": held.folder.resolve().name,
+            "name": printable(held.folder.resolve().name),
             "digest": held.digest(),
             "other_files": held.other_files,
         },

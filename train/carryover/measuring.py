@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ichnode.nets.registry import MEASUREMENTS
 from ichnode.spool import write_durable
 from train.carryover import ledger
-from train.carryover.folders import Held, LeftOut, Sample
+from train.carryover.folders import Held, LeftOut, Sample, printable
 from train.carryover.measured import Item, measured
 from train.carryover.pictures import AxialImage, Picturing, is_png, read_images
 from train.carryover.reading import LEAST_HEAD_MM, Reader, holds_brain, read_stack
@@ -168,10 +168,10 @@ def check_places(source: Path, bundle: Path, out: Path | None) -> None:
         raise TrainingError("--out lies in the bundle; pictures of patients do not belong there.")
 
 
-def new_folder(source: Path) -> Path | None:
-    """Return a folder that is not there yet, in the current one; None within `source`."""
-    here, name = Path.cwd(), f"measured-{source.resolve().name}"
-    if here.resolve().is_relative_to(source.resolve()):
+def new_folder(source: Path, bundle: Path) -> Path | None:
+    """Return a folder that is not there yet, in the current one; None in `source` or `bundle`."""
+    here, name = Path.cwd(), f"measured-{printable(source.resolve().name)}"
+    if any(here.resolve().is_relative_to(one.resolve()) for one in (source, bundle)):
         return None
     number = 1
     while (folder := here / (name if number == 1 else f"{name}-{number}")).exists():
@@ -196,7 +196,7 @@ def keep(folder: Path, found: dict[str, Any], worst: Worst | None) -> None:
 
 def as_text(found: dict[str, Any]) -> str:
     """Return what was measured as JSON."""
-    return json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
 def log_use(bundle: Path, found: dict[str, Any]) -> str:

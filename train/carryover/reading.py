@@ -20,7 +20,7 @@ from ichnode.nets.calibration import read, state
 from ichnode.nets.manifest import PreprocessSpec
 from ichnode.nets.preprocess import Box, head_box, neighbours, standardise, windows
 from ichnode.nets.runnable import LARGEST_BATCH, prepare, read_logits
-from train.carryover.folders import LeftOut, natural
+from train.carryover.folders import LeftOut, natural, printable
 from train.carryover.pictures import Picturing, is_png, read_png
 from train.errors import TrainingError, Unusable
 from train.judge.card import LookedAt
@@ -158,7 +158,7 @@ def _from_dicom(files: Sequence[Path]) -> Stacked:
         try:
             headed.append((read_header(file), file))
         except (IchnodeError, OSError) as error:
-            left_out.append(LeftOut(file.name, _reason(error)))
+            left_out.append(LeftOut(printable(file.name), _reason(error)))
     if not headed:
         raise Unusable("no DICOM file that can be read")
     try:
@@ -184,7 +184,7 @@ def _from_pictures(files: Sequence[Path], assumed: Picturing) -> Stacked:
         try:
             image = read_png(file, assumed)
         except Unusable as reason:
-            left_out.append(LeftOut(file.name, str(reason)))
+            left_out.append(LeftOut(printable(file.name), str(reason)))
             continue
         images.append((number, image.hu))
         pixel_mm = image.pixel_mm

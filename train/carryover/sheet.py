@@ -35,13 +35,15 @@ class Worst:
     def __init__(self) -> None:
         self._bleeds: list[_Shown] = []
         self._others: list[_Shown] = []
+        self._unknown: list[_Shown] = []
         self._seen = 0
 
     def offer(self, item: Item, hu: Hu) -> None:
         """Keep an item and its slice (y, x) as long as it is among the worst."""
         self._seen += 1
         bleed = item.sample.truth is True
-        kept = self._bleeds if bleed else self._others
+        known = self._bleeds if bleed else self._others
+        kept = self._unknown if item.sample.truth is None else known
         badness = -item.score if bleed else item.score
         if len(kept) == WORST and badness <= kept[0].badness:
             return
@@ -52,11 +54,11 @@ class Worst:
     def rows(self) -> list[tuple[str, list[tuple[Item, Grey]]]]:
         """Return title and pictures of each row, the worst first; ten at most in all."""
         half = WORST // 2
-        bleeds, others = (sorted(kept, reverse=True) for kept in (self._bleeds, self._others))
+        bleeds = sorted(self._bleeds, reverse=True)
+        others = sorted(self._others or self._unknown, reverse=True)
         bleeds = bleeds[: max(half, WORST - len(others))]
         others = others[: WORST - len(bleeds)]
-        known = any(one.item.sample.truth is False for one in others)
-        rest = "highest without haemorrhage" if known else "highest, truth not known"
+        rest = "highest without haemorrhage" if self._others else "highest, truth not known"
         titled = (("lowest with haemorrhage", bleeds), (rest, others))
         return [
             (title, [(one.item, one.picture) for one in kept]) for title, kept in titled if kept

@@ -79,7 +79,6 @@ def measure(
     (measurements.jsonl): data that were measured on are not for training, tuning or choosing. Not
     for clinical use without local validation.
     """
-    from ichnode.nets.registry import shipped_bundle
     from train.carryover import measuring
     from train.carryover.folders import find_series, find_slices
     from train.carryover.pictures import Picturing
@@ -94,29 +93,43 @@ def measure(
     if truth is not None and series is None:
         raise TrainingError("--truth goes with --series; of slices the folders are the labels.")
     assumed = Picturing(hu_range, rotate, pixel_mm, spacing_mm)
-    on, folder = choose_device(device), bundle or shipped_bundle()
+    on, folder = choose_device(device), bundle or _shipped()
     measuring.check_places(source, folder, out)
     held = find_slices(source) if slices else find_series(source, truth)
     reader = Reader(load_bundle(folder), on)
     found, worst = measuring.measure("slices" if slices else "series", held, reader, assumed)
     said = [measuring.log_use(folder, found)]
-    said.append(_keep(out or measuring.new_folder(source), found, worst if picture else None))
+    place = out or measuring.new_folder(source, folder)
+    said.append(_keep(place, found, worst if picture else None))
     if as_json:
         print(measuring.as_text(found), end="")
     _print(found, said, to_stderr=as_json)
 
 
+def _shipped() -> Path:
+    from ichnode.domain.errors import ModelUnusable
+    from ichnode.nets.registry import shipped_bundle
+    from train.errors import TrainingError
+
+    try:
+        return shipped_bundle()
+    except ModelUnusable as error:
+        raise TrainingError(str(error)) from error
+
+
 def _keep(folder: Path | None, found: dict[str, Any], worst: Worst | None) -> str:
     """Write what is kept; without a place for it, say so: the figures are printed all the same."""
+    from train.carryover.folders import printable
     from train.carryover.measuring import keep
 
     if folder is None:
-        return "Nothing was drawn: the current folder is the one that is read; give --out."
+        return "Nothing was drawn: the current folder is read, or is the bundle; give --out."
+    shown = printable(str(folder))
     try:
         keep(folder, found, worst)
     except OSError as error:
-        return f"Nothing was drawn: {folder} cannot be written ({type(error).__name__})."
-    return f"Written: {folder}"
+        return f"Nothing was drawn: {shown} cannot be written ({type(error).__name__})."
+    return f"Written: {shown}"
 
 
 def _print(found: dict[str, Any], said: list[str], *, to_stderr: bool) -> None:
