@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,19 @@ TINY = Recipe(
     precision="float32",
 ).like(SPEC)
 """A recipe for them: seconds a run."""
+
+DRAWN_SQUARES = dataclasses.replace(
+    TINY,
+    architecture="compact_mask",
+    windows_hu=((0.0, 80.0),),
+    size_px=64,
+    place_weight=1.0,
+    batch=8,
+    peak_rate=3e-3,
+    averaging=0.0,
+    augment="none",
+)
+"""Of a network that draws, on squares of 64 px."""
 
 
 def write_split_key(folder: Path) -> Path:

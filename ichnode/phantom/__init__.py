@@ -1,6 +1,7 @@
 """Simulated head CT with bleeds: procedural, deterministic by seed, written as DICOM.
 
-Everything here is made up by arithmetic; no scan of a person went into it.
+Everything here is made up by arithmetic; no scan of a person went into it. `randomised` alone can
+start from what it is given: the maps of an average head, or a scan without haemorrhage.
 """
 
 from ichnode.phantom.dicom import write_series

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,7 @@ from train.cli import carryover
 from train.errors import TrainingError, Unusable
 
 torch.set_num_threads(1)
+NOBODY = 65534  # the user of Linux who owns nothing
 app = typer.Typer()
 carryover.register(app)
 
@@ -497,16 +499,22 @@ def test_a_ledger_of_something_else_is_called_altered(tmp_path: Path, line: byte
         ledger.entries(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_a_folder_without_permission_to_read_is_named(tmp_path: Path):
-    """One sentence, for a series as for the whole folder."""
-    picture(tmp_path / "in" / "a" / "1.png", np.zeros((32, 32), np.int16))
-    (tmp_path / "in" / "a").chmod(0)
-    try:
-        with pytest.raises(TrainingError, match="cannot be read"):
-            find_series(tmp_path / "in")
-    finally:
-        (tmp_path / "in" / "a").chmod(0o755)
+def test_a_folder_without_permission_to_read_is_named():
+    """One sentence; root, who may read everything, is somebody else for that moment."""
+    us = os.geteuid()
+    with tempfile.TemporaryDirectory() as made:  # where others may go, unlike in tmp_path
+        folder = Path(made)
+        picture(folder / "a" / "1.png", np.zeros((32, 32), np.int16))
+        folder.chmod(0o755)
+        (folder / "a").chmod(0)
+        try:
+            if us == 0:
+                os.seteuid(NOBODY)
+            with pytest.raises(TrainingError, match="cannot be read"):
+                find_series(folder)
+        finally:
+            os.seteuid(us)
+            (folder / "a").chmod(0o755)
 
 
 @pytest.mark.real

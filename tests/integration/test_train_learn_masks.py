@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ichnode.nets.architectures import MaskNetwork
-from tests.learning_kit import TINY, square_slices
+from tests.learning_kit import DRAWN_SQUARES, square_slices
 from train.data.views import Slices
 from train.learn.loop import Conditions, fit
 from train.learn.losses import whereabouts
@@ -20,18 +20,7 @@ from train.learn.predicting import images_of
 from train.learn.recipe import Recipe
 
 SIDE = 64
-DRAWING = dataclasses.replace(
-    TINY,
-    architecture="compact_mask",
-    windows_hu=((0.0, 80.0),),
-    size_px=SIDE,
-    place_weight=1.0,
-    epochs=6,
-    batch=8,
-    peak_rate=3e-3,
-    averaging=0.0,
-    augment="none",
-)
+DRAWING = dataclasses.replace(DRAWN_SQUARES, epochs=6)
 
 
 def parts(count: int = 24) -> tuple[Slices, Slices]:

@@ -54,6 +54,8 @@ def test_a_series_has_pixels_truth_and_terms(template: Path) -> None:
     source = open_source(f"{template}:0:8", None, b"")
     assert source == Randomised(range(8), template, picture_share=PICTURE_SHARE)
     assert "Rorden" in source.licence.cite
+    assert "BSD-2" in source.licence.name
+    assert open_source("0:8", None, b"").licence.name == "Apache-2.0"
     assert not source.licence.non_commercial
     small = Randomised(range(8), template, SIZE_PX)
     drawn = Randomised(range(8), None, SIZE_PX)

@@ -16,7 +16,7 @@ from ichnode.infer.predictor import Predictor
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.manifest import read_manifest
 from ichnode.nets.volume import scaled_volumes_ml
-from tests.learning_kit import SPEC, TINY, slices_of, square_series
+from tests.learning_kit import DRAWN_SQUARES, SPEC, slices_of, square_series
 from train.candidate import predict_with_bundle
 from train.data.records import SourceSeries
 from train.data.views import Slices
@@ -30,18 +30,7 @@ from train.predictions import Predictions
 torch.set_num_threads(1)
 SIDE = 64
 SQUARES = (4, 7, 11, 16, 22)
-DRAWING = dataclasses.replace(
-    TINY,
-    architecture="compact_mask",
-    windows_hu=((0.0, 80.0),),
-    size_px=SIDE,
-    place_weight=1.0,
-    epochs=8,
-    batch=8,
-    peak_rate=3e-3,
-    averaging=0.0,
-    augment="none",
-)
+DRAWING = dataclasses.replace(DRAWN_SQUARES, epochs=8)
 
 
 def series(number: int) -> SourceSeries:

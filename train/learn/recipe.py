@@ -216,6 +216,20 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
+_LOCAL_EVIDENCE = Recipe(
+    architecture="resnet18_local",
+    cleaning="none",
+    sampling="balanced",
+    augment="simulated",
+    epochs=12,
+    batch=32,
+    peak_rate=1.5e-3,
+    last_divisor=2000.0,
+    weight_decay=0.05,
+    place_weight=1.0,
+    averaging=0.995,
+)
+
 PRESETS: Mapping[str, Recipe] = MappingProxyType(
     {
         "recipe": Recipe(),
@@ -235,32 +249,8 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
             any_weight=1.0,
             averaging=0.0,
         ),
-        "local": Recipe(
-            architecture="resnet18_local",
-            cleaning="none",
-            sampling="balanced",
-            augment="simulated",
-            epochs=12,
-            batch=32,
-            peak_rate=1.5e-3,
-            last_divisor=2000.0,
-            weight_decay=0.05,
-            place_weight=1.0,
-            averaging=0.995,
-        ),
-        "mask": Recipe(
-            architecture="compact_mask",
-            cleaning="none",
-            sampling="balanced",
-            augment="simulated",
-            epochs=12,
-            batch=32,
-            peak_rate=1.5e-3,
-            last_divisor=2000.0,
-            weight_decay=0.05,
-            place_weight=1.0,
-            averaging=0.995,
-        ),
+        "local": _LOCAL_EVIDENCE,
+        "mask": dataclasses.replace(_LOCAL_EVIDENCE, architecture="compact_mask"),
         "weak": Recipe(
             cleaning="none",
             epochs=16,

@@ -7,7 +7,6 @@ otherwise (or in part of the series) a procedural one.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from ichnode.phantom.randomised.maps import AnatomyMaps, procedural_maps, templa
 from ichnode.phantom.randomised.series import simulate_series
 from ichnode.phantom.studies import HOLDOUT_SEEDS, TRAINING_SEEDS
 from train.data.records import HELD_OUT, UNKNOWN, Facts, Licence, SourceSeries
+from train.data.sources.simulated import seeds_of
 from train.data.unclipping import clip_to_grey, grey_to_hu
 from train.data.window import BRAIN_HU
 from train.errors import TrainingError
@@ -29,7 +29,6 @@ SIZE_PX = 208
 PROCEDURAL_SHARE = 0.35  # of the series, where there is a template
 PICTURE_SHARE = 0.3  # of the series to learn from
 TEMPLATE_FILES = ("scct_hu", "scct_stripped_hu", "scgrey", "scwhite", "sccsf")
-_PATH = re.compile(r"(?:(?P<folder>.+):)?(?P<first>\d+):(?P<end>\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Randomised:
     seeds : range
         Wholly within `ichnode.phantom.studies.TRAINING_SEEDS` or `HOLDOUT_SEEDS`.
     template : Path, optional
-        Folder of an average head and its tissues: `TEMPLATE_FILES` as .nii.gz.
+        Folder of the average head CT of the Clinical toolbox: `TEMPLATE_FILES` as .nii.gz.
     picture_share : float
         Of the series, those that are as read from pictures of their brain window: what a picture
         does not hold, a network must be able to do without.
@@ -59,11 +58,15 @@ class Randomised:
 
     @property
     def licence(self) -> Licence:
-        """Ours; the template's own terms allow any use and ask to be named."""
+        """Ours, and of the template, which is the average head CT of the Clinical toolbox."""
         cite = "Simulated by ichnode.phantom.randomised."
-        if self.template is not None:
-            cite += " Anatomy: average head CT, Rorden C et al., NeuroImage 2012;61:957 (BSD-2)."
-        return Licence("Apache-2.0", non_commercial=False, cite=cite)
+        if self.template is None:
+            return Licence("Apache-2.0", non_commercial=False, cite=cite)
+        return Licence(
+            "Apache-2.0, anatomy BSD-2-Clause",
+            non_commercial=False,
+            cite=f"{cite} Anatomy: Rorden C et al., NeuroImage 2012;61:957.",
+        )
 
     def jobs(self) -> Sequence[str]:
         """Return the seeds."""
@@ -141,18 +144,8 @@ def open_source(path: str, labels: Path | None, key: bytes) -> Randomised:  # no
     TrainingError
         When it is no range, or one that nothing may be learnt from or measured on.
     """
-    if labels is not None:
-        raise TrainingError("Simulated heads know their labels; leave --labels out.")
-    match = _PATH.fullmatch(path.strip())
-    if match is None or int(match["first"]) >= int(match["end"]):
-        raise TrainingError("The heads to simulate are a range of seeds such as 0:300.")
-    seeds = range(int(match["first"]), int(match["end"]))
-    for allowed in (TRAINING_SEEDS, HOLDOUT_SEEDS):
-        if seeds.start in allowed and seeds[-1] in allowed:
-            template = Path(match["folder"]) if match["folder"] else None
-            pictures = PICTURE_SHARE if allowed is TRAINING_SEEDS else 0.0
-            return Randomised(seeds, template, picture_share=pictures)
-    raise TrainingError(
-        f"Seeds to train on lie in {TRAINING_SEEDS.start}:{TRAINING_SEEDS.stop}, seeds to measure "
-        f"on in {HOLDOUT_SEEDS.start}:{HOLDOUT_SEEDS.stop}, and a range keeps to one of them."
-    )
+    parts = path.strip().rsplit(":", 2)
+    seeds = seeds_of(":".join(parts[-2:]), labels)
+    template = Path(parts[0]) if len(parts) == 3 else None
+    pictures = PICTURE_SHARE if seeds.start in TRAINING_SEEDS else 0.0
+    return Randomised(seeds, template, picture_share=pictures)

@@ -88,16 +88,30 @@ def open_source(path: str, labels: Path | None, key: bytes) -> Simulated:  # noq
     TrainingError
         When it is no range, or one that nothing may be learnt from or measured on.
     """
+    return Simulated(seeds_of(path, labels))
+
+
+def seeds_of(text: str, labels: Path | None) -> range:
+    """Return the seeds written ``0:300``: all to train on, or all to measure on.
+
+    Raises
+    ------
+    TrainingError
+        When it is no such range, or labels are given for heads that know theirs.
+    """
     if labels is not None:
         raise TrainingError("Simulated heads know their labels; leave --labels out.")
-    match = _RANGE.fullmatch(path.strip())
+    match = _RANGE.fullmatch(text.strip())
     if match is None or int(match[1]) >= int(match[2]):
         raise TrainingError("The heads to simulate are a range of seeds such as 0:300.")
     seeds = range(int(match[1]), int(match[2]))
-    for allowed in (TRAINING_SEEDS, HOLDOUT_SEEDS):
-        if seeds.start in allowed and seeds[-1] in allowed:
-            return Simulated(seeds)
-    raise TrainingError(
-        f"Seeds to train on lie in {TRAINING_SEEDS.start}:{TRAINING_SEEDS.stop}, seeds to measure "
-        f"on in {HOLDOUT_SEEDS.start}:{HOLDOUT_SEEDS.stop}, and a range keeps to one of them."
-    )
+    if not any(
+        seeds.start in allowed and seeds[-1] in allowed
+        for allowed in (TRAINING_SEEDS, HOLDOUT_SEEDS)
+    ):
+        raise TrainingError(
+            f"Seeds to train on lie in {TRAINING_SEEDS.start}:{TRAINING_SEEDS.stop}, seeds to "
+            f"measure on in {HOLDOUT_SEEDS.start}:{HOLDOUT_SEEDS.stop}, and a range keeps to one "
+            "of them."
+        )
+    return seeds
