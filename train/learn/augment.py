@@ -10,6 +10,7 @@ the batch are as good as any, and no GPU has to wait for the count of those that
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,6 +76,21 @@ class Augmentation:
     scanner: bool = False
 
 
+_TOWARDS_REAL = Augmentation(
+    mirror=0.5,
+    turn_degrees=15.0,
+    scale=0.12,
+    aspect=0.05,
+    shift=0.05,
+    turned_over=0.3,
+    alone=0.08,
+    sharpness=0.6,
+    gain=0.05,
+    offset_hu=3.0,
+    noise_hu=6.4,
+    scanner=True,
+)
+
 PRESETS: Mapping[str, Augmentation] = MappingProxyType(
     {
         "none": Augmentation(),
@@ -93,23 +109,12 @@ PRESETS: Mapping[str, Augmentation] = MappingProxyType(
             noise_hu=6.0,
             holes=3,
         ),
-        "simulated": Augmentation(
-            mirror=0.5,
-            turn_degrees=15.0,
-            scale=0.12,
-            aspect=0.05,
-            shift=0.05,
-            turned_over=0.3,
-            alone=0.08,
-            sharpness=0.6,
-            gain=0.05,
-            offset_hu=3.0,
-            noise_hu=6.4,
-            scanner=True,
-        ),
+        "simulated": _TOWARDS_REAL,
+        "single": dataclasses.replace(_TOWARDS_REAL, scale=0.18, alone=0.25),
     }
 )
-"""``paper``: flip, rotation, blur. ``recipe``: ours. ``simulated``: towards real scans."""
+"""``paper``: flip, rotation, blur. ``recipe``: ours. ``simulated``: towards real scans. ``single``:
+likewise, and often without neighbours and of another size, as slices that come alone are."""
 
 
 def disturb(

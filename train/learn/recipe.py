@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LabelSet = Literal["all", "any", "subtypes"]
 Cleaning = Literal["paper", "careful", "none"]  # the presets of `train.data.cleaning`
 Sampling = Literal["natural", "balanced", "paper"]
-Augment = Literal["none", "paper", "recipe", "simulated"]
+Augment = Literal["none", "paper", "recipe", "simulated", "single"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 BRAIN_HU, SUBDURAL_HU, BONE_HU = (0.0, 80.0), (-20.0, 180.0), (-800.0, 2000.0)
@@ -251,6 +251,15 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
         ),
         "local": _LOCAL_EVIDENCE,
         "mask": dataclasses.replace(_LOCAL_EVIDENCE, architecture="compact_mask"),
+        "shipped": dataclasses.replace(
+            _LOCAL_EVIDENCE,
+            architecture="compact_mask",
+            first_sizes=((112, 0.3), (160, 0.4)),
+            augment="single",
+            window_dropout=0.1,
+            batch=48,
+            averaging=0.998,
+        ),
         "weak": Recipe(
             cleaning="none",
             epochs=16,
@@ -262,4 +271,4 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
     }
 )
 """Recipes by name: ours past the paper, the paper's, local evidence on simulated scans, masks on
-them, and labels of whole series."""
+them, what the shipped weights learnt by, and labels of whole series."""
