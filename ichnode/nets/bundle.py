@@ -16,14 +16,8 @@ from torch import Tensor, nn
 from ichnode.domain.errors import ModelUnusable
 from ichnode.nets.architectures import SliceNetwork, build
 from ichnode.nets.context import build_context
-from ichnode.nets.manifest import (
-    Manifest,
-    NetworkSpec,
-    read_manifest,
-    verify_weights,
-    weights_digest,
-    write_manifest,
-)
+from ichnode.nets.manifest import Manifest, NetworkSpec
+from ichnode.nets.manifest_file import read_manifest, verify_weights, weights_digest, write_manifest
 
 
 @dataclass(frozen=True, slots=True)

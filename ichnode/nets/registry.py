@@ -22,7 +22,8 @@ from typing import Any, Literal, get_args
 
 from ichnode.domain.errors import ModelUnusable
 from ichnode.domain.ids import is_strict_uid
-from ichnode.nets.manifest import CARD, FILE, Manifest, read_manifest, verify_weights
+from ichnode.nets.manifest import CARD, FILE, Manifest
+from ichnode.nets.manifest_file import read_manifest, verify_weights
 from ichnode.spool import make_folder, sync_folder, write_durable
 
 Alias = Literal["champion", "previous", "challenger"]

@@ -27,7 +27,8 @@ from ichnode.imaging.volume import read_series
 from ichnode.infer.device import eager
 from ichnode.infer.predictor import Predictor
 from ichnode.nets.bundle import Bundle
-from ichnode.nets.manifest import PreprocessSpec, read_manifest
+from ichnode.nets.manifest import PreprocessSpec
+from ichnode.nets.manifest_file import read_manifest
 from ichnode.nets.registry import MEASUREMENTS, Registry, shipped_bundle
 from tests.conftest import ROOT
 from tests.models import write_model

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.calibration import NOT_ASKED
-from ichnode.nets.manifest import read_manifest
+from ichnode.nets.manifest_file import read_manifest
 from tests.learning_kit import SPEC as SQUARES
 from tests.learning_kit import TINY, Squares, write_split_key
 from tests.models import write_model, write_pair

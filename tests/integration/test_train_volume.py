@@ -14,7 +14,7 @@ from ichnode.imaging.volume import CtVolume
 from ichnode.infer.device import eager
 from ichnode.infer.predictor import Predictor
 from ichnode.nets.bundle import Bundle
-from ichnode.nets.manifest import read_manifest
+from ichnode.nets.manifest_file import read_manifest
 from ichnode.nets.volume import scaled_volumes_ml
 from tests.learning_kit import DRAWN_SQUARES, SPEC, slices_of, square_series
 from train.candidate import predict_with_bundle

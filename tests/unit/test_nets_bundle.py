@@ -30,10 +30,8 @@ from ichnode.nets.manifest import (
     Thresholds,
     VolumeSpec,
     canonical,
-    read_manifest,
-    weights_digest,
-    write_manifest,
 )
+from ichnode.nets.manifest_file import read_manifest, weights_digest, write_manifest
 from ichnode.nets.selftest import self_test_input
 from tests.models import write_with_context
 

@@ -23,9 +23,8 @@ from ichnode.nets.manifest import (
     Provenance,
     SelfTest,
     Thresholds,
-    weights_digest,
-    write_manifest,
 )
+from ichnode.nets.manifest_file import weights_digest, write_manifest
 from ichnode.nets.registry import Registry
 
 SIX = (1.0,) * 6
