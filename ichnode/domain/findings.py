@@ -69,6 +69,35 @@ class BloodMask:
 
 
 @dataclass(frozen=True, slots=True)
+class HeatMap:
+    """How much speaks for blood where on one slice; packed and unpacked as `BloodMask` is.
+
+    Attributes
+    ----------
+    slice_uid : str
+        As in `AnalysisResult.slice_probabilities`.
+    rows, columns : int
+        Of the slice in the canonical display, as of a `BloodMask`.
+    top, left, height, width : int
+        The part of the slice that it covers, in pixels; it may reach beyond the slice.
+    places : int
+        That this part has on either side.
+    packed : str
+        One byte a place, row by row, 255 for certainty; compressed, in base64.
+    """
+
+    slice_uid: str
+    rows: int
+    columns: int
+    top: int
+    left: int
+    height: int
+    width: int
+    places: int
+    packed: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class AnalysisResult:
     """What one model says of one frozen set of instances.
 
@@ -85,6 +114,8 @@ class AnalysisResult:
         Such as "2 gaps"; without patient data.
     key_mask : BloodMask or None
         What is drawn on the key slice of "any", where the model draws and states volumes.
+    key_heat : HeatMap or None
+        How much speaks for blood where on that slice, of a positive or one to review.
     volume_how : str
         How the volumes came about and how far off they were, in the bundle's words; "" without any.
     """
@@ -102,6 +133,7 @@ class AnalysisResult:
     seconds: float = 0.0  # from the first decoded byte to the result
     key_mask: BloodMask | None = None
     volume_how: str = ""
+    key_heat: HeatMap | None = None
 
     def of(self, label: Label) -> LabelResult:
         """Return the result of one label."""

@@ -1,4 +1,4 @@
-"""What stands beside a finding and may fail alone: volume and outline cost no alert."""
+"""What stands beside a finding and may fail alone: volume, outline and heat map cost no alert."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def unless_it_fails(what: str, make: Callable[[], _Made], otherwise: _Made) -> _
     Parameters
     ----------
     what : str
-        "volume" or "mask", for the log.
+        "volume", "mask" or "heat", for the log.
     """
     try:
         return make()

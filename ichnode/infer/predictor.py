@@ -13,17 +13,18 @@ from torch import Tensor
 
 from ichnode.domain.errors import ModelUnusable
 from ichnode.domain.findings import Finding, Presence
+from ichnode.imaging.masks import Heat, Mask
 from ichnode.imaging.volume import CtVolume
 from ichnode.infer.beside import unless_it_fails
 from ichnode.infer.device import Engine, EngineMaker, engine_makers
+from ichnode.infer.key_slab import KeySlab
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.calibration import SeriesLogits, read, state
-from ichnode.nets.preprocess import Stack, channels, neighbours, standardise, windows
+from ichnode.nets.preprocess import Stack, neighbours, standardise, windows
 from ichnode.nets.runnable import LARGEST_BATCH, read_logits
 from ichnode.nets.selftest import self_test_series
 from ichnode.nets.volume import (
     image_mm2,
-    onto_slice,
     raw_volumes_ml,
     scaled_volumes_ml,
     slab_extents_mm,
@@ -50,6 +51,8 @@ class Prediction:
     key_mask : ndarray, bool, (y, x), optional
         Blood of any kind on its key slice, in native pixels: of a positive series, by a model
         whose volumes are shown.
+    key_heat : Heat, optional
+        How much speaks for blood of any kind where on that slice: of a series that is not negative.
     """
 
     slices: Floats = field(repr=False)
@@ -59,7 +62,8 @@ class Prediction:
     presence: tuple[Presence, ...]
     device: str
     volume_ml: tuple[float, ...] | None = None
-    key_mask: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
+    key_mask: Mask | None = field(default=None, repr=False)
+    key_heat: Heat | None = None
 
 
 class Predictor:
@@ -118,13 +122,14 @@ class Predictor:
         finding, presence = state(reading.series, manifest.thresholds)
         owner = np.repeat(np.arange(len(slabs)), [end - first for first, end in slabs])
         best = reading.slices.argmax(axis=0)
-        positive = finding is Finding.POSITIVE
+        key_slab = KeySlab(self._engine.parts, manifest, stack, int(best[0]))
         volume_ml = unless_it_fails("volume", lambda: self._volume_ml(volume, logits, stack), None)
-        key_mask = (
-            unless_it_fails("mask", lambda: self._key_mask(volume, stack, int(best[0])), None)
-            if positive
-            else None
-        )
+        key_mask: Mask | None = None
+        key_heat: Heat | None = None
+        if finding is Finding.POSITIVE:
+            key_mask = unless_it_fails("mask", lambda: key_slab.mask(volume.hu.shape[1:]), None)
+        if finding is not Finding.NEGATIVE:
+            key_heat = unless_it_fails("heat", lambda: key_slab.heat(logits.slices), None)
         return Prediction(
             slices=reading.slices[owner],
             series=reading.series,
@@ -134,6 +139,7 @@ class Predictor:
             device=self.device,
             volume_ml=volume_ml,
             key_mask=key_mask,
+            key_heat=key_heat,
         )
 
     def _volume_ml(
@@ -149,18 +155,6 @@ class Predictor:
         raw = raw_volumes_ml(logits.areas, image_mm2(stack, volume.spacing_mm), extents_mm)
         scaled = scaled_volumes_ml(raw, manifest.volume.scale)
         return tuple(map(float, scaled)) if np.isfinite(scaled).all() else None
-
-    @torch.inference_mode()
-    def _key_mask(self, volume: CtVolume, stack: Stack, slab: int) -> npt.NDArray[np.bool_] | None:
-        """Draw blood of any kind on one slab; None of a model whose volumes are not shown."""
-        spec, drawing = self.bundle.manifest.volume, self._engine.parts.masks.get("joint")
-        if spec is None or not spec.shown or drawing is None:
-            return None
-        around = neighbours(stack.positions_mm, self.bundle.manifest.preprocess)[slab : slab + 1]
-        images = channels(stack.hu, around, self.bundle.manifest.preprocess)
-        chances = torch.sigmoid(drawing(images)[0, 0])
-        rows, columns = volume.hu.shape[1:]
-        return np.asarray(onto_slice(chances, stack.box, (rows, columns)).cpu() >= spec.contour)
 
     def _persistently(self, volume: CtVolume) -> tuple[SeriesLogits, Stack]:
         while True:

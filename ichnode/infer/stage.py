@@ -14,12 +14,13 @@ from ichnode.domain.findings import (
     AnalysisResult,
     BloodMask,
     Finding,
+    HeatMap,
     LabelResult,
     Presence,
 )
 from ichnode.domain.series import Header, InstanceRef
 from ichnode.domain.work import Analysed, AnalysisOutcome, AnalysisWork, Declined, NotYet, Phase
-from ichnode.imaging.masks import pack
+from ichnode.imaging.masks import pack, pack_heat
 from ichnode.imaging.selection import judge_headers, suitability
 from ichnode.imaging.volume import CtVolume, check_variants, read_series
 from ichnode.infer.beside import unless_it_fails
@@ -135,6 +136,7 @@ class InferStage:
         )
         key_uid = volume.slice_uids[prediction.key_slices[0]]
         mask = unless_it_fails("mask", lambda: _outlined(prediction, volumes_ml, key_uid), None)
+        heat = unless_it_fails("heat", lambda: _heat(prediction, volume, key_uid), None)
         return AnalysisResult(
             model_uid=self._predictor.model_uid,
             model_name=manifest.name,
@@ -163,6 +165,7 @@ class InferStage:
             device=prediction.device,
             seconds=round(seconds, 4),
             key_mask=mask,
+            key_heat=heat,
             volume_how=manifest.volume.how if manifest.volume and any(volumes_ml) else "",
         )
 
@@ -217,6 +220,13 @@ def _outlined(
     if volumes_ml[0] is None or mask is None or not mask.any():
         return None
     return pack(key_uid, mask)
+
+
+def _heat(prediction: Prediction, volume: CtVolume, key_uid: str) -> HeatMap | None:
+    """Return the heat map as it is kept."""
+    rows, columns = volume.hu.shape[1:]
+    heat = prediction.key_heat
+    return None if heat is None else pack_heat(key_uid, (rows, columns), heat)
 
 
 def unseen_of(volume: CtVolume) -> str | None:

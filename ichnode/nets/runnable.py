@@ -44,6 +44,9 @@ class Runnable:
     masks : mapping of str to callable
         By role: images, as for the encoders, to mask logits (n, output, y / 4, x / 4) float32; of
         those that draw masks.
+    evidence : mapping of str to callable
+        By role: images, as for the encoders, to logits of each place (n, output, y, x) float32; of
+        those that can say it.
     context : ContextNet, optional
         At full precision.
     """
@@ -53,6 +56,7 @@ class Runnable:
     heads: Mapping[str, Callable[[Tensor], Tensor]] = field(repr=False)
     areas: Mapping[str, Callable[[Tensor], Tensor | None]] = field(repr=False)
     masks: Mapping[str, Callable[[Tensor], Tensor]] = field(repr=False)
+    evidence: Mapping[str, Callable[[Tensor], Tensor]] = field(repr=False)
     context: ContextNet | None = field(default=None, repr=False)
 
 
@@ -84,6 +88,7 @@ def prepare(
             for role, body in bodies.items()
             if isinstance(body, MaskNetwork)
         },
+        evidence={role: _reduced(body.activation_maps, dtype) for role, body in bodies.items()},
         context=_still(context).to(device) if isinstance(context, ContextNet) else None,
     )
 

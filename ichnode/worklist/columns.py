@@ -17,6 +17,7 @@ from ichnode.domain.findings import (
     AnalysisResult,
     BloodMask,
     Finding,
+    HeatMap,
     LabelResult,
     Presence,
 )
@@ -24,8 +25,9 @@ from ichnode.domain.series import Header
 
 TEXT_MAX = 1024  # a header may hold megabytes where the standard allows 64 characters
 _INTEGER_MAX = 2**31 - 1
-_DRAWN = ("key_mask", "volume_how")
+_DRAWN = ("key_mask", "volume_how", "key_heat")
 _E = TypeVar("_E", bound=Enum)
+_D = TypeVar("_D", BloodMask, HeatMap)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -147,7 +149,7 @@ def header_of(text: str) -> Header:
 
 
 def result_text(result: AnalysisResult) -> str:
-    """Write a result as JSON; what only a model that draws gives is left out where it is not."""
+    """Write a result as JSON; what is drawn or measured is left out where it is not."""
     held = {one.name: getattr(result, one.name) for one in fields(AnalysisResult)}
     for name in _DRAWN:
         if not held[name]:
@@ -158,8 +160,9 @@ def result_text(result: AnalysisResult) -> str:
         + (() if label.volume_ml is None else (label.volume_ml,))
         for label in result.labels
     ]
-    if result.key_mask is not None:
-        held["key_mask"] = asdict(result.key_mask)
+    for name in ("key_mask", "key_heat"):
+        if name in held:
+            held[name] = asdict(held[name])
     return json.dumps(held, separators=(",", ":"))
 
 
@@ -179,6 +182,15 @@ def result_of(text: str) -> AnalysisResult:
             ),
             "operating_point": tuple((name, value) for name, value in held["operating_point"]),
             "warnings": tuple(held["warnings"]),
-            "key_mask": BloodMask(**mask) if (mask := held.get("key_mask")) else None,
+            "key_mask": _drawn(BloodMask, held.get("key_mask")),
+            "key_heat": _drawn(HeatMap, held.get("key_heat")),
         }
     )
+
+
+def _drawn(kind: type[_D], held: Any) -> _D | None:
+    """Read what was drawn; None where nothing was, or where it is damaged: the result stands."""
+    try:
+        return kind(**held)
+    except TypeError:
+        return None

@@ -20,7 +20,7 @@ from ichnode.domain.reasons import Reason
 from ichnode.domain.series import InstanceRef
 from ichnode.domain.work import Analysed, AnalysisWork, Declined, Lease, NotYet, Phase
 from ichnode.imaging.header import read_header
-from ichnode.imaging.masks import unpack
+from ichnode.imaging.masks import unpack, unpack_heat
 from ichnode.infer.stage import InferStage
 from ichnode.nets.registry import Registry
 from ichnode.phantom.studies import StudyFiles, write_study
@@ -130,6 +130,24 @@ def test_a_positive_has_a_volume_and_what_was_drawn(
     drawn = unpack(result.key_mask)
     assert drawn.shape == (128, 128)
     assert 0.3 < drawn.mean() < 1  # the box around the head, and nothing beyond
+
+
+@pytest.mark.parametrize(("logit", "there"), [(4.0, True), (1.0, True), (-4.0, False)])
+def test_a_positive_and_one_to_review_keep_where_blood_is_suspected(
+    spool: Path, study: StudyFiles, tmp_path: Path, logit: float, there: bool
+) -> None:
+    """On the key slice, whatever the model draws; a negative keeps nothing."""
+    install(tmp_path / "models", tmp_path / "one", logit=logit)
+    stage = InferStage(tmp_path / "models", spool, device="cpu", threads=1)
+    result = analysed(stage.handle(work_on(spool, study.series["head"]))).result
+    assert (result.finding is not Finding.NEGATIVE) == there
+    assert (result.key_heat is not None) == there
+    if result.key_heat is not None:
+        held = result.key_heat
+        assert held.slice_uid == result.of("any").key_sop_uid
+        assert (held.rows, held.columns) == (128, 128)
+        assert len(held.packed) < 6000
+        assert unpack_heat(held).chances.max() > 150
 
 
 @pytest.mark.parametrize(

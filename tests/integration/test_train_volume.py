@@ -15,7 +15,8 @@ from ichnode.infer.device import eager
 from ichnode.infer.predictor import Predictor
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.manifest_file import read_manifest
-from ichnode.nets.volume import scaled_volumes_ml
+from ichnode.nets.preprocess import Box
+from ichnode.nets.volume import onto_slice, scaled_volumes_ml
 from tests.learning_kit import DRAWN_SQUARES, SPEC, slices_of, square_series
 from train.candidate import predict_with_bundle
 from train.data.records import SourceSeries
@@ -159,6 +160,24 @@ def test_the_node_draws_the_blood_on_the_key_slice(predictor: Predictor) -> None
     overlap = 2 * (served.key_mask & true).sum() / (served.key_mask.sum() + true.sum())
     assert overlap > 0.7
     assert predictor.predict(volume_of(series(96))).key_mask is None
+
+
+@pytest.mark.parametrize("measured", [True, False], ids=["masks", "evidence"])
+def test_the_node_suspects_blood_where_it_is(bundle: Bundle, measured: bool) -> None:
+    """By the masks, or by the evidence where nothing is known of them: there and not elsewhere."""
+    manifest = bundle.manifest if measured else dataclasses.replace(bundle.manifest, volume=None)
+    known = dataclasses.replace(bundle, manifest=manifest)
+    predictor = Predictor(known, [lambda n: eager(n, torch.device("cpu"), torch.float32)])
+    one = series(97)
+    served = predictor.predict(volume_of(one))
+    assert one.kinds is not None
+    assert served.key_heat is not None
+    true = one.kinds[served.key_slices[0]] > 0
+    box = Box(*served.key_heat.box)
+    chances = onto_slice(torch.from_numpy(served.key_heat.chances / 255), box, true.shape).numpy()
+    assert chances[true].mean() > 0.7
+    assert chances[~true].mean() < 0.3  # the evidence on 64 px has places of 16 px
+    assert predictor.predict(volume_of(series(96))).key_heat is None
 
 
 def test_a_calibration_elsewhere_keeps_the_volume_and_can_switch_it_off(

@@ -18,7 +18,7 @@ from ichnode.domain.work import (
     NotYet,
     Phase,
 )
-from ichnode.imaging.masks import pack
+from ichnode.imaging.masks import Heat, pack, pack_heat
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.rows import ListRow
 from ichnode.worklist.worklist import Worklist
@@ -53,7 +53,14 @@ def test_a_volume_and_what_was_drawn_are_kept(worklist: Worklist, hand_clock: Ha
     mask = np.zeros((64, 64), np.bool_)
     mask[20:30, 10:40] = True
     labels = (replace(plain.labels[0], volume_ml=12.3), *plain.labels[1:])
-    drawn = replace(plain, labels=labels, key_mask=pack("1.2.3", mask), volume_how="measured so")
+    heat = Heat(np.arange(64, dtype=np.uint8).reshape(8, 8), (-2, 3, 70, 60))
+    drawn = replace(
+        plain,
+        labels=labels,
+        key_mask=pack("1.2.3", mask),
+        volume_how="measured so",
+        key_heat=pack_heat("1.2.3", (64, 64), heat),
+    )
     worklist.record(slices(32))
     worklist.association_released("a1")
     look(worklist, Analysed(drawn))
