@@ -35,7 +35,7 @@ from ichnode.domain.work import (
     StudyRef,
 )
 from ichnode.imaging.header import read_header
-from ichnode.imaging.masks import pack
+from ichnode.imaging.masks import Heat, pack, pack_heat
 from ichnode.report.stage import ReportStage
 from ichnode.settings import ReportSettings
 from ichnode.spool import instance_path, resolve, write_durable
@@ -171,6 +171,14 @@ def with_volume(whole: AnalysisResult, ml: float, mask: npt.NDArray[np.bool_]) -
         key_mask=pack(whole.of("any").key_sop_uid, mask),
         volume_how="Areas times extents. Measured on simulated heads.",
     )
+
+
+def with_heat(
+    whole: AnalysisResult, chances: npt.NDArray[np.uint8], box: tuple[int, int, int, int]
+) -> AnalysisResult:
+    """Return a result whose model says where it suspects blood, on key slices of 64 x 64 px."""
+    heat = Heat(chances, box)
+    return replace(whole, key_heat=pack_heat(whole.of("any").key_sop_uid, (64, 64), heat))
 
 
 def document_work(

@@ -10,18 +10,19 @@ DICOM PS3.3 A.8.1 (Secondary Capture), C.8.6 (SC equipment and image), C.7.6.1 (
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ichnode.domain.findings import Finding, LabelResult
+from ichnode.domain.findings import BloodMask, Finding, HeatMap, LabelResult
 from ichnode.domain.work import DocumentWork
 from ichnode.imaging.decoding import decode, read_picture
 from ichnode.imaging.header import orientation, pixel_spacing_mm
 from ichnode.imaging.hounsfield import to_hounsfield
-from ichnode.imaging.masks import unpack
+from ichnode.imaging.masks import LEAST_CHANCE, unpack, unpack_heat
 from ichnode.report import codes
 from ichnode.report.encoding import (
     ascii_text,
@@ -42,6 +43,7 @@ from ichnode.report.heading import (
 from ichnode.report.picture import BANNER, Caption, Line, draw, upright
 from ichnode.report.source import Source
 from ichnode.report.structured_report import per_cent
+from ichnode.report.wash import Floats, laid
 from ichnode.settings import ReportSettings
 from ichnode.spool import resolve
 
@@ -54,6 +56,8 @@ _TITLES = {
     Finding.NEGATIVE: "Slice with the highest score",
 }
 _NAMES = {"any": "any haemorrhage"}
+_PER_CENT = "Per cent: the model's certainty for the series"
+_READ = "Read the original images."
 
 
 def key_image(work: DocumentWork, settings: ReportSettings, source: Source, spool: Path) -> bytes:
@@ -116,20 +120,39 @@ def _picture(
     caption = _caption(work, Model.of(work, settings), key, source.local(work.analysed_at))
     if not _is_axial(directions):
         return draw(grey, caption, sides=None)
-    return draw(grey, caption, sides=("R", "L"), mask=_mask(work, (hu.shape[0], hu.shape[1])))
+    shape = (hu.shape[0], hu.shape[1])
+    heat = _heat(work, shape, grey.shape) if settings.heat_map else None
+    if heat is not None:
+        caption = replace(caption, note=f"{_PER_CENT}, in the heat map for the place. {_READ}")
+    return draw(grey, caption, sides=("R", "L"), mask=_mask(work, shape), heat=heat)
 
 
 def _mask(work: DocumentWork, shape: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
     """Return what was drawn on the key slice, upright; None where nothing was, or not on this."""
     held = work.result.key_mask
-    if held is None or held.slice_uid != work.result.of("any").key_sop_uid:
-        return None
-    if (held.rows, held.columns) != shape:
+    if held is None or not _is_of(held, work, shape):
         return None
     try:
         return unpack(held)
     except ValueError:
         return None  # the slice alone is what a key image is for
+
+
+def _heat(work: DocumentWork, shape: tuple[int, int], picture: tuple[int, int]) -> Floats | None:
+    """Return the heat map of the key slice on its picture; None as for the mask."""
+    held = work.result.key_heat
+    if held is None or not _is_of(held, work, shape):
+        return None
+    try:
+        chances = laid(unpack_heat(held), shape, picture)
+    except ValueError:
+        return None
+    return chances if chances.max() >= LEAST_CHANCE else None
+
+
+def _is_of(held: BloodMask | HeatMap, work: DocumentWork, shape: tuple[int, int]) -> bool:
+    """Whether something was drawn on the key slice, at its size."""
+    return (held.slice_uid, held.rows, held.columns) == (work.result.of("any").key_sop_uid, *shape)
 
 
 def _is_axial(directions: tuple[float, ...] | None) -> bool:
@@ -151,7 +174,7 @@ def _caption(work: DocumentWork, model: Model, key: KeySlice, local: datetime) -
             ("Analysed", f"{local:%Y-%m-%d %H:%M} UTC{zone[:3]}:{zone[3:5]}"),
             *(("Input", ascii_text(warning, 80)) for warning in work.result.warnings[:2]),
         ],
-        note="Per cent: the model's certainty for the series. Read the original images.",
+        note=f"{_PER_CENT}. {_READ}",
     )
 
 

@@ -2,7 +2,8 @@
 
 Grey values are those of a radiologist's own brain window, unmarked: nothing is drawn onto the
 brain. All words stand outside of it, except the letters that tell left from right. Where the model
-draws, the same slice stands beside it once more with the outline, around the blood and not on it.
+says where the blood is, the same slice stands beside it once more: with the heat map as a wash of
+colour, its scale below, and with the outline, around the blood and not on it.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from ichnode.domain.findings import Presence
+from ichnode.imaging.masks import LEAST_CHANCE, Mask
+from ichnode.report.wash import Floats, scale, washed
 
 LEVEL_HU, WIDTH_HU = 40, 80  # the brain window
 BANNER = "AI OUTPUT - NOT FOR DIAGNOSTIC USE"
 
 _LEAST_SIDE = 512
-_PANEL, _BANNER_HEIGHT, _MARGIN = 304, 40, 16
+_PANEL, _BANNER_HEIGHT, _LEGEND_HEIGHT, _MARGIN = 304, 40, 56, 16
+_SCALE = (160, 10)  # pixels across and down
+_BRAIN_GREY = 108  # about that of 34 HU
 _BLACK, _PANEL_GREY, _RULE = (0, 0, 0), (22, 22, 22), (70, 70, 70)
 _WHITE, _SOFT, _FAINT = (235, 235, 235), (170, 170, 170), (120, 120, 120)
-_YELLOW, _ORANGE = (255, 221, 64), (255, 150, 50)
-
-Mask = npt.NDArray[np.bool_]
+_YELLOW, _ORANGE, _CYAN = (255, 221, 64), (255, 150, 50), (70, 225, 255)
 
 _COLOURS = {Presence.PRESENT: _ORANGE, Presence.UNDETERMINED: _YELLOW, Presence.ABSENT: _FAINT}
 
@@ -109,6 +112,7 @@ def draw(
     *,
     sides: tuple[str, str] | None,
     mask: Mask | None = None,
+    heat: Floats | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Draw the whole picture.
 
@@ -121,8 +125,10 @@ def draw(
     sides : tuple of str or None
         The letters for the left and the right edge of the slice; None where it is not known.
     mask : numpy.ndarray, optional
-        Shape (y, x), bool: blood as the model draws it, upright. With it the slice is shown twice,
-        plain on the left and outlined on the right.
+        Shape (y, x), bool: blood as the model draws it, upright.
+    heat : numpy.ndarray, optional
+        Shape (y, x) of `grey`, float32: how much speaks for blood where, 0 to 1, upright. With
+        it, or with a mask, the slice is shown twice, plain on the left and marked on the right.
 
     Returns
     -------
@@ -130,24 +136,54 @@ def draw(
         Shape (y, x, 3), uint8, RGB.
     """
     slices = [np.repeat(grey[..., None], 3, axis=2)]
-    if mask is not None:
-        slices.append(slices[0].copy())
-        slices[1][outline(mask, grey.shape)] = _ORANGE
+    if mask is not None or heat is not None:
+        slices.append(_marked(grey, mask, heat))
     rows, columns = grey.shape
-    width, height = columns * len(slices), _BANNER_HEIGHT + max(rows, _LEAST_SIDE)
+    foot = _BANNER_HEIGHT + max(rows, _LEAST_SIDE)
+    width, height = columns * len(slices), foot + (0 if heat is None else _LEGEND_HEIGHT)
     canvas = Image.new("RGB", (width + _PANEL, height), _BLACK)
     pen = ImageDraw.Draw(canvas)
     for place, one in enumerate(slices):
         canvas.paste(Image.fromarray(one), (place * columns, _BANNER_HEIGHT))
         _letters(pen, place * columns, rows, columns, sides)
-    if mask is not None:
+    if len(slices) > 1:
         pen.line((columns, _BANNER_HEIGHT, columns, height), fill=_RULE)
+    if mask is not None:
         at = (width - 6, _BANNER_HEIGHT + rows - 6)
-        pen.text(at, "AI outline", _ORANGE, _font(14), anchor="rs")
+        pen.text(at, "AI outline", _CYAN, _font(14), anchor="rs")
+    if heat is not None:
+        _legend(canvas, columns, width, foot)
     _centred(pen, BANNER, (0, 0, width + _PANEL, _BANNER_HEIGHT), 22, _YELLOW)
     pen.rectangle((width, _BANNER_HEIGHT, width + _PANEL, height), fill=_PANEL_GREY)
     _panel(pen, caption, width + _MARGIN, _BANNER_HEIGHT + _MARGIN)
     return np.asarray(canvas)
+
+
+def _marked(
+    grey: npt.NDArray[np.uint8], mask: Mask | None, heat: Floats | None
+) -> npt.NDArray[np.uint8]:
+    """Return the slice with what the model says of its places: (y, x, 3)."""
+    marked = np.repeat(grey[..., None], 3, axis=2) if heat is None else washed(grey, heat)
+    if mask is not None:
+        marked[outline(mask, grey.shape)] = _CYAN
+    return marked
+
+
+def _legend(canvas: Image.Image, left: int, right: int, top: int) -> None:
+    """Say below the marked slice what its colours are."""
+    pen, (across, down) = ImageDraw.Draw(canvas), _SCALE
+    pen.line((0, top, right, top), fill=_RULE)
+    pen.text((left + _MARGIN, top + 8), "AI heat map", _WHITE, _font(16))
+    pen.text(
+        (left + _MARGIN, top + 32), "where the model suspects blood; not anatomy", _SOFT, _font(13)
+    )
+    pen.text((_MARGIN, top + 8), "Unmarked slice", _SOFT, _font(16))
+    start, bar = right - 2 * _MARGIN - across, top + 12
+    canvas.paste(Image.fromarray(scale(across, down, _BRAIN_GREY)), (start, bar))
+    for chance in (LEAST_CHANCE, 0.5, 1.0):
+        x = start + round((across - 1) * (chance - LEAST_CHANCE) / (1 - LEAST_CHANCE))
+        pen.line((x, bar + down, x, bar + down + 4), fill=_SOFT)
+        pen.text((x, bar + down + 7), f"{chance:.0%}".replace("%", " %"), _SOFT, _font(13), "ma")
 
 
 def _letters(

@@ -132,6 +132,8 @@ class ReportSettings(Section):
     """Also send an SR of negative series."""
     key_image: bool = True
     """Send a Secondary Capture key image of positive series."""
+    heat_map: bool = True
+    """Show in it where the model suspects blood, beside the plain slice."""
     manufacturer: str = "ichnode"
     institution: str = ""
     series_number_sr: int = 9001

@@ -20,6 +20,7 @@ from tests.documents import (
     keep_series,
     request_attributes,
     result,
+    with_heat,
     with_volume,
 )
 from tests.pacs import SECONDARY_CAPTURE, SR_3D, SR_COMPREHENSIVE, SR_ENHANCED
@@ -105,6 +106,15 @@ def test_the_key_image_passes(tmp_path, require_program):
     """The Secondary Capture is a valid one."""
     path = build(tmp_path, "sc")
     assert str(dcmread(path).SOPClassUID) == SECONDARY_CAPTURE
+    assert complaints(require_program("dciodvfy"), path) == []
+
+
+def test_a_key_image_with_a_heat_map_passes(tmp_path, require_program):
+    """Two slices side by side and the scale below are one valid picture."""
+    uids = [one.header.sop_uid for one in keep_series(tmp_path, 5)]
+    suspect = with_heat(result(uids), np.full((16, 16), 200, np.uint8), (0, 0, 64, 64))
+    path = build(tmp_path, "sc", result=suspect)
+    assert dcmread(path).Columns == 2 * 512 + 304
     assert complaints(require_program("dciodvfy"), path) == []
 
 
