@@ -219,6 +219,18 @@ def test_the_clock_ends_a_run_with_a_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("steps", [6, 11])
+def test_a_number_of_steps_ends_a_run_with_its_schedule(tmp_path: Path, steps: int) -> None:
+    """Within an epoch or beyond two, whatever the epochs say; the rate has come down by then."""
+    counted = dataclasses.replace(TINY, epochs=1, steps=steps)
+    fit(counted, *parts(), tmp_path / "run", conditions=QUIET)
+    assert open_run(tmp_path / "run").result["steps"] == steps
+    rates = [row["rate"] for row in rows(tmp_path / "run")]
+    assert max(rates) == pytest.approx(TINY.peak_rate, rel=0.2)
+    assert rates[-1] < TINY.peak_rate / 5
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ichnode.nets.pretrained import InitialWeights
     from train.learn.recipe import Recipe
 
-_NOT_OF_SERIES = ("cleaning", "place_weight")  # they speak of labelled slices
+_NOT_OF_SERIES = ("cleaning", "place_weight", "steps")  # they speak of labelled slices
 _OutOption = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")]
 
 

@@ -49,7 +49,7 @@ class Course:
         self._recipe, self._run, self._learning = recipe, run, learning
         self._feeder, self._team, self._watch = feeder, ours, watch
         self._per_epoch = feeder.plan.per_epoch
-        self._total = (recipe.frozen_epochs + recipe.epochs) * self._per_epoch
+        self._total = recipe.steps or (recipe.frozen_epochs + recipe.epochs) * self._per_epoch
         self._losses: list[Tensor] = []  # of steps that nobody looked at yet
         self._since: list[float] = []  # losses since the last line of metrics.csv
         if restore(run, recipe, learning):

@@ -88,6 +88,9 @@ class Recipe:
     minutes: Annotated[
         float, "End the run by the clock, its schedule included; 0 for no limit."
     ] = 0.0
+    steps: Annotated[
+        int, "End the run after so many steps in place of epochs, its schedule included; 0 for no."
+    ] = 0
     batch: Annotated[int, "Slices a step, over all processes."] = 64
 
     peak_rate: Annotated[float, "Highest learning rate; find-lr suggests one."] = 3e-4
@@ -195,7 +198,7 @@ def check(recipe: Recipe) -> None:
         in SLICE_ARCHITECTURES,
         "epochs, batch and peak_rate are above 0": min(recipe.epochs, recipe.batch) >= 1
         and recipe.peak_rate > 0,
-        "frozen_epochs is not below 0": recipe.frozen_epochs >= 0,
+        "frozen_epochs and steps are not below 0": min(recipe.frozen_epochs, recipe.steps) >= 0,
         "first_sizes are 32 px or more and their shares sum to less than 1": all(
             size >= 32 and share > 0 for size, share in recipe.first_sizes
         )
