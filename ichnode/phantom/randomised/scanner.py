@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ichnode.phantom.fields import log_uniform
+from ichnode.phantom.randomised.realism import WHOLE, Realism
 from ichnode.phantom.randomised.space import Geometry
 
 
@@ -37,20 +38,22 @@ def expose(
     bone: Tensor,
     inside: Tensor,
     body: Tensor,
+    *,
+    realism: Realism = WHOLE,
 ) -> tuple[Tensor, float]:
     """Return the images (slice, y, x) as a scanner gives them, and the noise's deviation in HU."""
     px = geometry.pixel_mm
     hu = blur(hu.clamp(-1000, 1800), rng.uniform(0.35, 0.95) * 1.45 / px)
-    hu = _harden(rng, px, hu, bone, inside)
-    hu = _streak(rng, px, hu, bone)
+    marred = _streak(rng, px, _harden(rng, px, hu, bone, inside), bone)
+    hu = marred if realism.distractors else hu
     noise_hu = log_uniform(rng, 0.7, 4.2)
     grain = rng.uniform(0.45, 1.4) / px
     noise = torch.randn(hu.shape, generator=chance, device=hu.device)
-    noise = blur(noise, grain)
+    noise = blur(noise, grain) if realism.grain else noise
     middle = blur(body, 25 / px)
     hu = hu + noise_hu * noise / noise.std() * (0.25 + 0.75 * body) * (0.7 + 0.4 * middle)
-    hu = _move(rng, chance, px, hu, body)
-    hu = _couch(rng, geometry, hu, body)
+    marred = _couch(rng, geometry, _move(rng, chance, px, hu, body), body)
+    hu = marred if realism.distractors else hu
     return hu + rng.normal(0, 1.2), noise_hu
 
 

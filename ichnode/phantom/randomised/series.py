@@ -22,12 +22,14 @@ from ichnode.phantom.randomised.bleeds import (
 )
 from ichnode.phantom.randomised.maps import AnatomyMaps
 from ichnode.phantom.randomised.mimics import paint_diseases, paint_interventions, paint_normal
+from ichnode.phantom.randomised.realism import WHOLE, Realism
 from ichnode.phantom.randomised.scanner import blur, expose
 from ichnode.phantom.randomised.space import Geometry, draw_geometry, draw_space
 from ichnode.phantom.randomised.tissue import Head, draw_head
 
 SEEN_HU = 5.0  # blood that stands out by less is not seen
 SEEN_MM2, HINTED_MM2 = 14.0, 5.0
+FILLED = 0.25  # of a pixel: less of it is no blood
 SEEN_RATIO = 12.0  # contrast over noise, times the root of the area in mm2
 
 
@@ -79,6 +81,7 @@ def simulate_series(
     *,
     size_px: int = 192,
     kinds: Sequence[Label] | None = None,
+    realism: Realism = WHOLE,
 ) -> RandomisedSeries:
     """Simulate a series; on one kind of device the same arguments give the same series.
 
@@ -88,6 +91,8 @@ def simulate_series(
         On the device to work on.
     kinds : sequence of Label, optional
         What to bleed; by default the seed decides, and leaves half of the heads without.
+    realism : Realism
+        Which stages are at work; what it switches off changes nothing that others draw.
     """
     stages = Stages(seed, torch.Generator(maps.maps.device))
     rng = stages.next()
@@ -97,17 +102,18 @@ def simulate_series(
     drawn = draw_bleeds(rng, maps, draw_kinds(rng) if kinds is None else kinds)
     tissue = push(space, draw_masses(stages.next(), maps, drawn))
     head = draw_head(stages.next(), maps, space, tissue)
-    paint_normal(stages.next(), head)
-    paint_diseases(stages.next(), maps, head)
+    distracted = head if realism.distractors else head.spare()
+    paint_normal(stages.next(), distracted)
+    paint_diseases(stages.next(), maps, distracted)
     rng = stages.next()
     painted = [(bleed.kind, *paint_bleed(rng, head, bleed)) for bleed in drawn]
     rng = stages.next()
-    paint_interventions(rng, maps, head)
+    paint_interventions(rng, maps, distracted)
     bone_hu = rng.uniform(500, 1500) + 250 * space.fields.draw(9.0, 4.5) * head.base
     hu = head.hu + (bone_hu - head.hu) * head.bone
     merged = [space.merge(part) for part in (hu, head.bone, head.inside, head.body)]
-    image, noise_hu = expose(stages.next(), stages.chance, geometry, *merged)
-    return true_labels(head, painted, image, merged[1], noise_hu, seed)
+    image, noise_hu = expose(stages.next(), stages.chance, geometry, *merged, realism=realism)
+    return true_labels(head, painted, image, merged[1], noise_hu, seed, realism)
 
 
 def true_labels(
@@ -117,6 +123,7 @@ def true_labels(
     bone: Tensor,
     noise_hu: float,
     seed: int,
+    realism: Realism = WHOLE,
 ) -> RandomisedSeries:
     """Return images (slice, y, x) together with what can be seen in them of the bleeds painted.
 
@@ -127,6 +134,8 @@ def true_labels(
     bone : Tensor, float32, (slice, y, x)
     noise_hu : float
         Standard deviation.
+    realism : Realism
+        Whether the labels are of what can be seen.
     """
     geometry = head.space.geometry
     amounts = {kind: torch.zeros_like(image) for kind in KINDS}
@@ -135,7 +144,10 @@ def true_labels(
     for kind, amount, lift in painted:
         amounts[kind] = torch.maximum(amounts[kind], head.space.merge(amount * left))
         lifts[kind] = torch.maximum(lifts[kind], head.space.merge(lift * left))
-    labels, shown = _truth(geometry, amounts, lifts, bone, noise_hu)
+    if realism.visibility:
+        labels, shown = _seen(geometry, amounts, lifts, bone, noise_hu)
+    else:
+        labels, shown = _there(amounts)
     voxel_ml = geometry.pixel_mm**2 * geometry.step_mm / 1000
     return RandomisedSeries(
         hu=image.round().clamp(-1024, 3071).to(torch.int16).cpu().numpy(),
@@ -147,7 +159,7 @@ def true_labels(
     )
 
 
-def _truth(
+def _seen(
     geometry: Geometry,
     amounts: dict[Label, Tensor],
     lifts: dict[Label, Tensor],
@@ -163,7 +175,7 @@ def _truth(
     for kind in KINDS:
         index = LABELS.index(kind)
         lift = blur(lifts[kind], 0.6)
-        seen = (lift > SEEN_HU) & ~hidden & (amounts[kind] > 0.25)
+        seen = (lift > SEEN_HU) & ~hidden & (amounts[kind] > FILLED)
         area = seen.sum(dim=(1, 2)) * pixel_mm2
         contrast = (lift * seen).sum(dim=(1, 2)) * pixel_mm2 / area.clamp(min=1e-6)
         ratio = contrast / max(noise_hu, 1.5) * area.sqrt()
@@ -177,4 +189,17 @@ def _truth(
         (labels[:, 1:] == 1).any(axis=1), 1, np.where(np.isnan(labels).any(axis=1), np.nan, 0)
     )
     labels[:, 0] = any_
+    return labels, shown
+
+
+def _there(amounts: dict[Label, Tensor]) -> tuple[npt.NDArray[np.float32], Tensor]:
+    """Return labels (slice, label) and kinds (slice, y, x): of all blood, seen or not."""
+    first = amounts[KINDS[0]]
+    labels = np.zeros((len(first), len(LABELS)), np.float32)
+    shown = torch.zeros_like(first, dtype=torch.uint8)
+    for kind in KINDS:
+        index, filled = LABELS.index(kind), amounts[kind] > FILLED
+        labels[:, index] = filled.any(dim=2).any(dim=1).cpu().numpy()
+        shown = torch.where(filled & (shown == 0), index, shown).to(torch.uint8)
+    labels[:, 0] = labels[:, 1:].max(axis=1)
     return labels, shown

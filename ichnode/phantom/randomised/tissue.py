@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -59,6 +59,10 @@ class Head:
         here = self.hu[planes]
         share = amount.clamp(0, 1).mul_(self.inside[planes])
         here += (hu - here).clamp_(min=0).mul_(share)
+
+    def spare(self) -> Head:
+        """Return a head to paint what is drawn and not to be kept: `lift` works in place."""
+        return replace(self, hu=self.hu.clone())
 
 
 def draw_head(rng: np.random.Generator, maps: AnatomyMaps, space: Space, tissue: Space) -> Head:
