@@ -6,12 +6,16 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import nibabel
 import numpy as np
 
 from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import PreprocessSpec
+from ichnode.phantom.randomised.maps import MAPS, procedural_maps
 from train.data.records import UNKNOWN, Facts, LeftOut, Licence, SourceSeries, unknown_labels
+from train.data.sources.randomised import TEMPLATE_FILES
 from train.errors import Unusable
 
 SPEC = PreprocessSpec(size_px=32, windows_hu=((0.0, 80.0),), context_slices=1)
@@ -91,3 +95,18 @@ class ToySource:
         if job in self.unusable:
             raise Unusable("undecodable", "by the test")
         return toy_series(int(job), labelled=job not in self.unlabelled, masked=job in self.masked)
+
+
+def write_template(folder: Path, voxel_mm: float = 2.0) -> Path:
+    """Write an average head and its tissues, as others give them; made from a drawn one."""
+    drawn = procedural_maps(4, voxel_mm=voxel_mm)
+    hu, grey, white, fluid = (
+        drawn.maps[MAPS.index(name)].numpy().transpose(2, 1, 0)
+        for name in ("head", "grey", "white", "fluid")
+    )
+    brain = np.where(grey + white + fluid > 0.5, hu, -1000)
+    affine = np.diag([voxel_mm] * 3 + [1.0])
+    affine[:3, 3] = drawn.origin_mm
+    for name, volume in zip(TEMPLATE_FILES, (hu, brain, grey, white, fluid), strict=True):
+        nibabel.save(nibabel.Nifti1Image(volume, affine), folder / f"{name}.nii.gz")
+    return folder

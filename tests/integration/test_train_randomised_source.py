@@ -12,8 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ichnode.nets.manifest import PreprocessSpec
-from ichnode.phantom.randomised.maps import MAPS, procedural_maps
 from ichnode.phantom.studies import DEMONSTRATION_SEEDS, HOLDOUT_SEEDS
+from tests.training_data import write_template
 from train.cli import data
 from train.data.cache import build_cache, open_cache
 from train.data.records import is_held_out, is_simulated
@@ -35,18 +35,7 @@ def run(*arguments: object) -> str:
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An average head and its tissues in files, as others give them; made from a drawn one."""
-    drawn = procedural_maps(4)
-    hu, grey, white, fluid = (
-        drawn.maps[MAPS.index(name)].numpy().transpose(2, 1, 0)
-        for name in ("head", "grey", "white", "fluid")
-    )
-    brain = np.where(grey + white + fluid > 0.5, hu, -1000)
-    affine = np.diag([drawn.voxel_mm] * 3 + [1.0])
-    affine[:3, 3] = drawn.origin_mm
-    folder = tmp_path_factory.mktemp("template")
-    for name, volume in zip(TEMPLATE_FILES, (hu, brain, grey, white, fluid), strict=True):
-        nibabel.save(nibabel.Nifti1Image(volume, affine), folder / f"{name}.nii.gz")
-    return folder
+    return write_template(tmp_path_factory.mktemp("template"))
 
 
 def test_a_series_has_pixels_truth_and_terms(template: Path) -> None:

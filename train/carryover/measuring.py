@@ -162,10 +162,21 @@ def check_places(source: Path, bundle: Path, out: Path | None) -> None:
         )
     if out is None:
         return
-    if out.resolve().is_relative_to(source):
-        raise TrainingError("--out lies in the folder that is read, where nothing is written.")
+    check_out(source, out)
     if out.resolve().is_relative_to(bundle):
         raise TrainingError("--out lies in the bundle; pictures of patients do not belong there.")
+
+
+def check_out(source: Path, out: Path) -> None:
+    """Refuse to write into the folder that is read.
+
+    Raises
+    ------
+    TrainingError
+        When `out` lies in `source`.
+    """
+    if out.resolve().is_relative_to(source.resolve()):
+        raise TrainingError("--out lies in the folder that is read, where nothing is written.")
 
 
 def new_folder(source: Path, bundle: Path) -> Path | None:

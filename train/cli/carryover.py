@@ -12,6 +12,20 @@ if TYPE_CHECKING:
 
     from train.carryover.sheet import Worst
 
+SliceFolder = typer.Option(
+    help="Folder with one subfolder of PNG or DICOM slices per label; normal is the negative one."
+)
+HuRangeOption = Annotated[
+    tuple[float, float],
+    typer.Option(metavar="LOW HIGH", help="PNG: what the ends of the greys stand for."),
+]
+RotateOption = Annotated[
+    int, typer.Option(help="PNG: degrees counter-clockwise, 0, 90, 180 or 270.")
+]
+PixelOption = Annotated[
+    float | None,
+    typer.Option(help="PNG: size of a pixel; by default a field of view of 250 mm."),
+]
 _FEW = 12
 _EPILOG = (
     "Examples: python -m train measure --slices png-slices --hu-range 0 80 --json > found.json; "
@@ -25,13 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def measure(
-    slices: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with one subfolder of PNG or DICOM slices per label; normal is the "
-            "negative one."
-        ),
-    ] = None,
+    slices: Annotated[Path | None, SliceFolder] = None,
     series: Annotated[
         Path | None,
         typer.Option(
@@ -46,17 +54,9 @@ def measure(
         Path | None,
         typer.Option(help="With --series: CSV with the columns series and label, or series, any."),
     ] = None,
-    hu_range: Annotated[
-        tuple[float, float],
-        typer.Option(metavar="LOW HIGH", help="PNG: what the ends of the greys stand for."),
-    ] = (0.0, 80.0),
-    rotate: Annotated[
-        int, typer.Option(help="PNG: degrees counter-clockwise, 0, 90, 180 or 270.")
-    ] = 0,
-    pixel_mm: Annotated[
-        float | None,
-        typer.Option(help="PNG: size of a pixel; by default a field of view of 250 mm."),
-    ] = None,
+    hu_range: HuRangeOption = (0.0, 80.0),
+    rotate: RotateOption = 0,
+    pixel_mm: PixelOption = None,
     spacing_mm: Annotated[
         float, typer.Option(help="PNG series: from slice to slice, which are in file-name order.")
     ] = 5.0,

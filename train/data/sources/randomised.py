@@ -7,6 +7,7 @@ otherwise (or in part of the series) a procedural one.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 
 from ichnode.phantom.randomised.maps import AnatomyMaps, procedural_maps, template_maps
+from ichnode.phantom.randomised.realism import WHOLE, Realism
 from ichnode.phantom.randomised.series import simulate_series
 from ichnode.phantom.studies import HOLDOUT_SEEDS, TRAINING_SEEDS
 from train.data.records import HELD_OUT, UNKNOWN, Facts, Licence, SourceSeries
@@ -44,12 +46,18 @@ class Randomised:
     picture_share : float
         Of the series, those that are as read from pictures of their brain window: what a picture
         does not hold, a network must be able to do without.
+    procedural_share : float
+        Of the series, those of drawn heads, where there is a template.
+    realism : Realism
+        Which stages of the simulation are at work.
     """
 
     seeds: range
     template: Path | None = None
     size_px: int = SIZE_PX
     picture_share: float = 0.0
+    procedural_share: float = PROCEDURAL_SHARE
+    realism: Realism = WHOLE
 
     @property
     def name(self) -> str:
@@ -75,7 +83,9 @@ class Randomised:
     def read(self, job: str) -> SourceSeries:
         """Simulate one series."""
         seed = int(job)
-        found = simulate_series(self._anatomy(seed), seed, size_px=self.size_px)
+        found = simulate_series(
+            self._anatomy(seed), seed, size_px=self.size_px, realism=self.realism
+        )
         key = f"rnd-{seed}"
         slices = len(found.hu)
         step_mm = found.geometry.step_mm
@@ -107,7 +117,7 @@ class Randomised:
 
     def _anatomy(self, seed: int) -> AnatomyMaps:
         chance = np.random.default_rng((seed, 30)).random()
-        if self.template is None or chance < PROCEDURAL_SHARE:
+        if self.template is None or chance < self.procedural_share:
             return procedural_maps(seed)
         return _template(self.template)
 
@@ -117,14 +127,35 @@ def _template(folder: Path) -> AnatomyMaps:
     try:
         volumes = [_load(folder / f"{name}.nii.gz") for name in TEMPLATE_FILES]
     except (OSError, ImageFileError) as error:
-        raise TrainingError(
-            f"{folder} holds no template: it needs {', '.join(TEMPLATE_FILES)} as .nii.gz."
-        ) from error
+        raise _no_template(folder) from error
     hu, origin, voxel = volumes[0]
     if any(volume.shape != hu.shape for volume, *_ in volumes) or voxel <= 0:
         raise TrainingError(f"The volumes in {folder} must be alike, with cubic voxels.")
     return template_maps(
         hu, *(volume for volume, *_ in volumes[1:]), origin_mm=origin, voxel_mm=voxel
+    )
+
+
+def template_digest(folder: Path) -> str:
+    """Return what tells a template from any other.
+
+    Raises
+    ------
+    TrainingError
+        When one of its files is missing.
+    """
+    whole = hashlib.sha256()
+    try:
+        for name in TEMPLATE_FILES:
+            whole.update((folder / f"{name}.nii.gz").read_bytes())
+    except OSError as error:
+        raise _no_template(folder) from error
+    return whole.hexdigest()
+
+
+def _no_template(folder: Path) -> TrainingError:
+    return TrainingError(
+        f"{folder} holds no template: it needs {', '.join(TEMPLATE_FILES)} as .nii.gz."
     )
 
 
