@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ from ichnode.infer.key_slab import KeySlab
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.calibration import SeriesLogits, read, state
 from ichnode.nets.preprocess import Stack, neighbours, standardise, windows
-from ichnode.nets.runnable import LARGEST_BATCH, read_logits
+from ichnode.nets.runnable import LARGEST_BATCH, read_areas, read_series
 from ichnode.nets.selftest import self_test_series
 from ichnode.nets.volume import (
     image_mm2,
@@ -187,7 +188,10 @@ class Predictor:
         shown = windows(stack.hu, spec)
         around = neighbours(stack.positions_mm, spec).to(shown.device)
         batches = (shown[rows].flatten(1, 2) for rows in self._paced(around))
-        return read_logits(self._engine.parts, batches, stack.positions_mm, manifest), stack
+        parts = self._engine.parts
+        logits, features = read_series(parts, batches, stack.positions_mm, manifest)
+        areas = unless_it_fails("volume", lambda: read_areas(parts, features), None)
+        return dataclasses.replace(logits, areas=areas), stack
 
     def _paced(self, around: Tensor) -> Iterator[Tensor]:
         for rows in torch.split(around, self._batch):
@@ -218,7 +222,8 @@ class Predictor:
         manifest = self.bundle.manifest
         test = manifest.self_test
         images, positions_mm = self_test_series(manifest.preprocess)
-        found = read_logits(engine.parts, (images.to(engine.device),), positions_mm, manifest)
+        batches = (images.to(engine.device),)
+        found, _ = read_series(engine.parts, batches, positions_mm, manifest)
         allowed = test.tolerance_reduced if engine.reduced else test.tolerance_full
         pairs = [(found.slices, np.asarray(test.expected))]
         if test.expected_series is not None:

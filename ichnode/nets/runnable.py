@@ -113,14 +113,13 @@ def _reduced(read: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Callable[[
     return run
 
 
-@torch.inference_mode()
 def read_logits(
     parts: Runnable,
     batches: Iterable[Tensor],
     positions_mm: Sequence[float],
     manifest: Manifest,
 ) -> SeriesLogits:
-    """Return the logits of one series.
+    """Return the logits of one series, with the areas of a network that draws masks.
 
     Parameters
     ----------
@@ -129,18 +128,35 @@ def read_logits(
     positions_mm : sequence of float
         Of each slice.
     """
+    logits, features = read_series(parts, batches, positions_mm, manifest)
+    return dataclasses.replace(logits, areas=read_areas(parts, features))
+
+
+@torch.inference_mode()
+def read_series(
+    parts: Runnable,
+    batches: Iterable[Tensor],
+    positions_mm: Sequence[float],
+    manifest: Manifest,
+) -> tuple[SeriesLogits, Tensor]:
+    """Return the logits of one series without areas, and the features (slice, width) of them.
+
+    So that who serves may lose the areas and keep the rest; the parameters are those of
+    `read_logits`.
+    """
     read = [_read_batch(parts, images) for images in batches]
     own = np.concatenate([logits.double().cpu().numpy() for _, logits in read])
     features = torch.cat([features for features, _ in read])
-    rule, areas = manifest.calibration.series_rule, _areas(parts, features)
+    rule = manifest.calibration.series_rule
     if parts.context is None or manifest.context is None:
-        return SeriesLogits(slices=own, series=series_logits(own, rule), areas=areas)
+        return SeriesLogits(slices=own, series=series_logits(own, rule)), features
     whole = _in_context(parts.context, features, positions_mm)
-    return dataclasses.replace(combine(own, rule, whole, manifest.context), areas=areas)
+    return combine(own, rule, whole, manifest.context), features
 
 
-def _areas(parts: Runnable, features: Tensor) -> Floats | None:
-    """Return the areas (slice, label) of a joint network that draws masks."""
+@torch.inference_mode()
+def read_areas(parts: Runnable, features: Tensor) -> Floats | None:
+    """Return the areas (slice, label) of a joint network that draws masks, None of any other."""
     of_joint = parts.areas.get("joint")
     found = None if of_joint is None else of_joint(features)
     return None if found is None else found.double().cpu().numpy()

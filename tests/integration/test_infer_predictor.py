@@ -14,12 +14,14 @@ from structlog.testing import capture_logs
 from torch import Tensor, nn
 
 from ichnode.domain.errors import ConfigurationError, ModelUnusable
-from ichnode.domain.findings import Finding, Presence
+from ichnode.domain.findings import LABELS, Finding, Presence
 from ichnode.imaging.volume import CtVolume
 from ichnode.infer.device import Engine, cpu_has_bfloat16, eager, engine_makers
 from ichnode.infer.predictor import Predictor
 from ichnode.nets.bundle import Bundle
+from ichnode.nets.local import compact_body
 from ichnode.nets.manifest import Manifest
+from ichnode.nets.mask_network import MaskNetwork
 from ichnode.phantom import simulate_head
 from tests.models import write_drawing, write_model, write_pair, write_with_context
 
@@ -331,6 +333,42 @@ def test_a_volume_that_fails_costs_no_finding(tmp_path: Path, volume: CtVolume) 
         said = Predictor(Bundle.load(tmp_path), [short]).predict(volume)
     assert (said.volume_ml, said.finding) == (None, Finding.POSITIVE)
     assert [(one["what"], one["error"]) for one in logs] == [("volume", "ValueError")]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, MemoryError, torch.OutOfMemoryError])
+@pytest.mark.parametrize("able_first", [True, False], ids=["later", "from the start"])
+def test_areas_that_fail_cost_no_finding(
+    tmp_path: Path, volume: CtVolume, error: type[Exception], *, able_first: bool
+) -> None:
+    """A network that cannot say how much of an image is blood still says whether there is any.
+
+    Nor does it lose its engine: the areas have no part in the self-test.
+    """
+    write_drawing(tmp_path, logit=4.0, mask_logit=3.0)
+    whole = Bundle.load(tmp_path)
+
+    class CannotMeasure(MaskNetwork):
+        able = able_first
+
+        def areas(self, features: Tensor) -> Tensor:
+            if CannotMeasure.able:
+                return super().areas(features)
+            raise error("whatever it is")
+
+    body = compact_body(whole.manifest.preprocess.channels)
+    network = CannotMeasure(body, whole.manifest.preprocess.channels, len(LABELS), width=48)
+    network.load_state_dict(whole.networks["joint"].state_dict())
+    predictor = Predictor(dataclasses.replace(whole, networks={"joint": network}), [exact, reduced])
+    first = predictor.predict(volume)
+    CannotMeasure.able = False
+    with capture_logs() as logs:
+        said = predictor.predict(volume)
+    assert (first.volume_ml is not None) is able_first
+    assert (said.volume_ml, said.finding) == (None, Finding.POSITIVE)
+    assert np.array_equal(said.slices, first.slices)
+    assert said.key_mask is not None
+    assert said.device == "cpu float32"
+    assert [(one["what"], one["error"]) for one in logs] == [("volume", error.__name__)]
 
 
 def test_a_volume_that_is_no_number_is_none(tmp_path: Path, volume: CtVolume) -> None:
