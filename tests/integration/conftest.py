@@ -1,5 +1,11 @@
 """Fixtures of this folder."""
 
+from tests.measuring_kit import (  # noqa: F401 - pytest finds fixtures by name
+    dicom_heads,
+    png_slices,
+    shipped_copy,
+    untrained,
+)
 from tests.worklist_fixtures import (  # noqa: F401 - pytest finds fixtures by name
     database_url,
     databases,

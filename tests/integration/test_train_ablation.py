@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from ichnode.nets.manifest import read_manifest
 from tests.judged import made_up
-from tests.scan_folders import fingerprint, slice_folder
+from tests.scan_folders import fingerprint
 from tests.training_data import write_template
 from train.ablation.arms import ARMS, FULL, chosen_arms
 from train.ablation.comparing import compared
@@ -46,12 +46,6 @@ def template(tmp_path_factory) -> Path:
     return write_template(tmp_path_factory.mktemp("template"), voxel_mm=4.0)
 
 
-@pytest.fixture(scope="module")
-def slices(tmp_path_factory) -> Path:
-    """Twenty slices of simulated heads as pictures, in place of real ones."""
-    return slice_folder(tmp_path_factory.mktemp("slices") / "twenty")
-
-
 def run(*arguments: object) -> str:
     """Run the command as a user does, and return what it prints."""
     told = CliRunner().invoke(
@@ -78,13 +72,13 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def done(template: Path, slices: Path, tmp_path_factory) -> Done:
+def done(template: Path, png_slices: Path, tmp_path_factory) -> Done:
     """Made by two commands: the first arm alone, then three on slices."""
     out = tmp_path_factory.mktemp("ablation") / "out"
     command = ("--template", template, "--out", out, *SMALL)
     first = run(*command, "--only", "full")
     arms = ("--only", "no-distractors", "--only", "full", "--only", "brain-window")
-    command = (*command, *arms, "--slices", slices)
+    command = (*command, *arms, "--slices", png_slices)
     return Done(out, command, first, run(*command))
 
 
@@ -108,7 +102,7 @@ def test_arms_are_compared_with_the_whole_simulator(done: Done) -> None:
         assert off["value"] == pytest.approx(areas[arm["name"]] - areas["full"], abs=1e-5)
         assert off["low"] <= off["value"] <= off["high"]
         assert arm["simulated"]["difference"]["value"] is not None
-    assert (found["real"]["name"], found["real"]["positives"]) == ("twenty", 10)
+    assert (found["real"]["name"], found["real"]["positives"]) == ("eleven", 10)
     assert (done.out / "ablations.md").read_text() in done.told
 
 
@@ -149,7 +143,7 @@ def test_each_use_of_the_slices_is_in_the_ledger_of_the_arm(done: Done) -> None:
         bundle = done.out / "arms" / name / "bundle"
         (use,) = ledger.entries(bundle)
         manifest = read_manifest(bundle)
-        assert (use["data"], use["n"], use["model_uid"]) == ("twenty", 20, manifest.model_uid)
+        assert (use["data"], use["n"], use["model_uid"]) == ("eleven", 20, manifest.model_uid)
         assert manifest.name == f"ablation-{name}"
         assert "Not at all" in manifest.calibration.how
         assert "simulated head CT only" in manifest.provenance.data
@@ -173,7 +167,7 @@ def test_what_is_done_is_not_done_again(done: Done) -> None:
 
 @pytest.mark.slow
 def test_results_of_other_settings_or_slices_are_not_mixed(
-    done: Done, slices: Path, template: Path, tmp_path: Path
+    done: Done, png_slices: Path, template: Path, tmp_path: Path
 ) -> None:
     """One sentence each, before anything is made."""
     before = fingerprint(done.out)
@@ -185,7 +179,7 @@ def test_results_of_other_settings_or_slices_are_not_mixed(
     ):
         with pytest.raises(TrainingError, match=words):
             run(*done.command, *option)
-    shutil.copytree(slices, tmp_path / "fewer")
+    shutil.copytree(png_slices, tmp_path / "fewer")
     next((tmp_path / "fewer" / "normal").iterdir()).unlink()
     with pytest.raises(TrainingError, match="full was measured on other slices"):
         run(*done.command, "--slices", tmp_path / "fewer")
@@ -196,7 +190,7 @@ def test_results_of_other_settings_or_slices_are_not_mixed(
 
 
 def test_what_makes_no_sense_is_refused_in_one_sentence(
-    template: Path, slices: Path, tmp_path: Path
+    template: Path, png_slices: Path, tmp_path: Path
 ) -> None:
     """Numbers, names and folders; nothing is written."""
     asked = ("--template", template, "--out", tmp_path / "out")
@@ -208,7 +202,7 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(
         (("--minutes", 0), "--minutes are above 0"),
         (("--only", "colours"), "no arm colours; there are full, template-only"),
         (("--template", tmp_path), "holds no template: it needs scct_hu"),
-        (("--slices", slices, "--out", slices / "out"), "lies in the folder that is read"),
+        (("--slices", png_slices, "--out", png_slices / "out"), "lies in the folder that is read"),
         (("--slices", tmp_path / "none"), "is no folder"),
     ):
         with pytest.raises(TrainingError, match=words):
