@@ -181,7 +181,27 @@ def _clot(rng: np.random.Generator, head: Head, bleed: Bleed) -> Tensor:
 def _epidural(rng: np.random.Generator, head: Head, bleed: Bleed) -> Tensor:
     angle = direction_angle(rng, head.space, bleed.at)
     lens = bleed.radius_mm * (1 - (angle / rng.uniform(0.2, 0.6)) ** 2).clamp(min=0)
-    return _against_bone(rng, head, lens)
+    amount = _against_bone(rng, head, lens)
+    return amount * _between_sutures(head, bleed.at) if rng.random() < 0.85 else amount
+
+
+def _between_sutures(head: Head, way: Spot) -> Tensor:
+    """Return the part of the vault that lies within the same sutures as a direction from inside.
+
+    There the dura holds to the bone, and an epidural bleed ends: at the coronal and the lambdoid
+    suture, which lie about in planes across the head, and at the sagittal one.
+    """
+    unit = np.asarray(way) / np.linalg.norm(way)
+    at = unit * np.array([62.0, 80.0, 65.0]) + np.array(CENTRE_MM)
+    x, y, z = head.space.points
+    part = torch.ones_like(x)
+    for line, here in (
+        (y - 16, at[1] - 16),
+        (y + 0.35 * z + 68, at[1] + 0.35 * at[2] + 68),
+        (x, at[0]),
+    ):
+        part = part * torch.sigmoid(line * (1.0 if here > 0 else -1.0) / 1.2)
+    return part
 
 
 def _against_bone(rng: np.random.Generator, head: Head, thick: Tensor) -> Tensor:
@@ -211,9 +231,11 @@ def _along_dura(rng: np.random.Generator, head: Head) -> Tensor:
         front = back + rng.uniform(25, 80)
         sheet = torch.sigmoid((width / 2 - (x - side * width / 2).abs()) * 1.2)
         return sheet * torch.sigmoid((y - back) / 3) * torch.sigmoid((front - y) / 3) * (z > 5)
-    leaf = rng.uniform(2, 14) - 0.55 * x.abs()
-    thick = log_uniform(rng, 2, 5)
-    return torch.sigmoid((thick - (z - leaf).abs()) * 1.2) * ((y < -25) & (x * side > 3))
+    leaf = rng.uniform(2, 14) - 0.55 * x.abs() + 1.5 * head.space.fields.draw(28.0)
+    middle, reach = rng.uniform(-65, -40), rng.uniform(12, 35)
+    thick = log_uniform(rng, 2, 5) * (1 - ((y - middle) / reach) ** 2).clamp(min=0) ** 0.5
+    there = torch.sigmoid((x * side - 4) / 1.5) * torch.sigmoid((-22 - y) / 2)
+    return torch.sigmoid((thick - (z - leaf).abs()) * 1.2) * there * (thick > 0.5)
 
 
 def _subarachnoid(rng: np.random.Generator, head: Head, _bleed: Bleed) -> Tensor:

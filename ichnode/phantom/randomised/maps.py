@@ -16,9 +16,10 @@ from ichnode.phantom.anatomy import draw_anatomy, paint_outside
 from ichnode.phantom.brain import paint_brain
 from ichnode.phantom.fields import Points
 
-MAPS = ("head", "cavity", "grey", "white", "fluid", "depth", "ventricle")
+MAPS = ("head", "cavity", "grey", "white", "fluid", "depth", "ventricle", "under")
 _BRAIN_ABOVE_HU = -500.0
-_INNER_TABLE_HU = (-50.0, 350.0)
+_SKIN_HU = -550.0  # where a blurred head begins
+_INNER_TABLE_HU = (-50.0, 180.0)  # of an average, whose thin bone is blurred
 _BOX_MM = ((-90.0, 90.0), (-126.0, 100.0), (-84.0, 108.0))  # of a procedural head's maps
 _AHEAD_MM = 3.0  # a procedural head lies so far ahead of the template
 Floats = npt.NDArray[np.floating[Any]]
@@ -32,8 +33,8 @@ class AnatomyMaps:
     ----------
     maps : Tensor, float32, (map, z, y, x)
         In the order of `MAPS`: ``head`` in HU, the fractions of cavity, grey and white matter and
-        fluid, ``depth`` in mm below the inner table (negative outside), and the fraction of fluid
-        that lies in the ventricles.
+        fluid, ``depth`` in mm below the inner table (negative outside), the fraction of fluid
+        that lies in the ventricles, and the depth ``under`` the skin in mm.
     origin_mm : tuple of float
         (x, y, z) of the first voxel: x to one side, y forwards, z upwards, about where MNI has
         them.
@@ -89,27 +90,35 @@ def template_maps(
 ) -> AnatomyMaps:
     """Return the maps of an average head with its tissues, arrays (x, y, z).
 
-    The cavity is the brain grown to the inner table: two voxels below the base's level, where the
-    face is near, and five above.
+    The cavity is the brain grown to the inner table and nowhere across it: two voxels below the
+    base's level, where the face is near, and five above.
     """
     brain = ndimage.binary_closing(stripped_hu > _BRAIN_ABOVE_HU, iterations=3)
     soft = (hu > _INNER_TABLE_HU[0]) & (hu < _INNER_TABLE_HU[1])
     level = np.arange(hu.shape[2]) * voxel_mm + origin_mm[2]
     grown = np.where(
         level > -8,
-        ndimage.binary_dilation(brain, iterations=5) & soft,
-        ndimage.binary_dilation(brain, iterations=2) & soft,
+        ndimage.binary_dilation(brain, iterations=5, mask=soft),
+        ndimage.binary_dilation(brain, iterations=2, mask=soft),
     )
     cavity = ndimage.binary_fill_holes(grown | brain)
-    depth = ndimage.distance_transform_edt(cavity) - ndimage.distance_transform_edt(~cavity)
-    depth = ndimage.gaussian_filter(depth * voxel_mm, 0.7)
+    cavity = ndimage.binary_opening(cavity, iterations=4)  # where blurred bone has a gap
+    depth = _depth_mm(cavity, voxel_mm)
     ventricle = (
         fluid * np.clip((depth - 18) / 6, 0, 1) * _ventricular(hu.shape, origin_mm, voxel_mm)
     )
     share = ndimage.gaussian_filter(cavity.astype(np.float32), 0.7)
-    stack = np.stack([hu, share, grey, white, fluid, depth, ventricle]).astype(np.float32)
+    under = _depth_mm(hu > _SKIN_HU, voxel_mm)
+    stack = np.stack([hu, share, grey, white, fluid, depth, ventricle, under]).astype(np.float32)
     maps = torch.from_numpy(np.ascontiguousarray(stack.transpose(0, 3, 2, 1)))
     return AnatomyMaps(maps, origin_mm, voxel_mm)
+
+
+def _depth_mm(within: npt.NDArray[np.bool_], voxel_mm: float) -> Floats:
+    """Return the depth below the surface of a body in mm, negative outside."""
+    inner, outer = (ndimage.distance_transform_edt(part) for part in (within, ~within))
+    depth: Floats = ndimage.gaussian_filter((inner - outer) * voxel_mm, 0.7)
+    return depth
 
 
 def _ventricular(
@@ -148,6 +157,7 @@ def procedural_maps(seed: int, *, voxel_mm: float = 2.0) -> AnatomyMaps:
         "depth": outside.cranium.depth,
         "ventricle": _spread(chosen, brain.ventricle),
     }
+    parts["under"] = _depth_mm(parts["head"].reshape(shape) > _SKIN_HU, voxel_mm)
     stack = np.stack([parts[name].astype(np.float32).reshape(shape) for name in MAPS])
     maps = torch.from_numpy(np.ascontiguousarray(stack.transpose(0, 3, 2, 1)))
     first = (_BOX_MM[0][0], _BOX_MM[1][0], _BOX_MM[2][0])

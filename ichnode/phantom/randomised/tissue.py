@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ichnode.phantom.fields import log_uniform
 from ichnode.phantom.randomised.maps import AnatomyMaps
 from ichnode.phantom.randomised.space import Space, bend
 
@@ -74,7 +75,7 @@ def draw_head(rng: np.random.Generator, maps: AnatomyMaps, space: Space, tissue:
         Where the brain is looked up: `space`, but for what pushes the brain aside.
     """
     draw = space.fields.draw
-    head, cavity, depth = maps.at(space.points, ("head", "cavity", "depth"))
+    head, cavity, depth, under = maps.at(space.points, ("head", "cavity", "depth", "under"))
     base = torch.sigmoid((-space.z - 8) / 8)
     outside = (1.2 - 1.6 * cavity).clamp(0, 1)
     amplitude = rng.uniform(40, 170)
@@ -82,13 +83,14 @@ def draw_head(rng: np.random.Generator, maps: AnatomyMaps, space: Space, tissue:
     bone = _bone(rng, head, cavity, base, outside, amplitude * coarse)
     bone = torch.maximum(bone, _shell(rng, space, head, depth, base))
     inside = (2.2 * cavity - 0.6).clamp(0, 1) * (1 - bone)
-    soft = _soft(rng, space, head, base)
+    soft = _soft(rng, space, head, base, under)
     brain, spaces, ventricle, white, levels = _brain(rng, maps, tissue, depth)
     air = _air(rng, space, head, base, outside, amplitude)
-    air = torch.maximum(air, _cells(rng, space, head, base)) * (1 - inside)
+    air = torch.maximum(air * torch.sigmoid((under - 4) / 0.7), _cells(rng, space, head, base))
+    air = air * (1 - inside)
     hu = soft + (brain - soft) * torch.sigmoid((cavity - 0.5) * 12)
     hu = hu + (AIR_HU - hu) * air
-    body = torch.sigmoid((550 + head) / 60)
+    body = torch.sigmoid((under + 0.8) / 0.1)
     hu = AIR_HU + (hu - AIR_HU) * body
     return Head(
         space, hu, bone * (1 - air) * body, inside, depth, spaces, ventricle, white, base, body,
@@ -123,17 +125,27 @@ def _shell(
     return whole * torch.sigmoid((space.z + 52) / 3)  # the great foramen stays open
 
 
-def _soft(rng: np.random.Generator, space: Space, head: Tensor, base: Tensor) -> Tensor:
+def _soft(
+    rng: np.random.Generator, space: Space, head: Tensor, base: Tensor, under: Tensor
+) -> Tensor:
     """Return the density of muscle, fat and skin outside the skull."""
     draw = space.fields.draw
     border = rng.uniform(-40, 30) + (1 - base) * rng.uniform(0, 160)
     mixed = head + 40 * draw(17.0, 9.0, 4.5) + 25 * draw(12.0, 6.0)
+    mixed = mixed + rng.uniform(0, 300) * _temporal(space)
     muscle = rng.uniform(38, 62) + 6 * draw(9.0)
     fat = rng.uniform(-120, -60) + 10 * draw(12.0)
     soft = torch.where(mixed > border, muscle, fat)
-    skin_hu, width = rng.uniform(-480, -330), rng.uniform(50, 110)
-    skin = torch.exp(-0.5 * ((head - skin_hu) / width) ** 2) * rng.uniform(0.2, 1)
-    return soft + (rng.uniform(20, 60) - soft) * skin
+    thick = rng.uniform(1.8, 4.0) * (1 + 0.2 * draw(20.0))
+    skin = torch.sigmoid((thick - under) / 0.4) * rng.uniform(0.7, 1)
+    return soft + (rng.uniform(30, 100) - soft) * skin
+
+
+def _temporal(space: Space) -> Tensor:
+    """Return where the temporal muscles lie on the skull."""
+    x, y, z = space.points
+    along = torch.sigmoid((38 - (y - 8).abs()) / 6) * torch.sigmoid((28 - (z + 2).abs()) / 6)
+    return along * torch.sigmoid((x.abs() - 52) / 4)
 
 
 def _air(
@@ -178,9 +190,13 @@ def _brain(
     tissue_log = torch.logaddexp(log_grey, log_white)
     here = log_fluid + wide * (1 - deep) + deepness * deep + open_ * sulci * (1 - 0.7 * deep)
     wet = torch.sigmoid(here - tissue_log)
-    pale = torch.sigmoid(log_white - log_grey) * (1 - wet)
+    narrow, ribbon = _folds(rng, tissue, depth)
+    wet = torch.maximum(wet, narrow)
+    pale = torch.sigmoid(log_white - log_grey)
+    outer = rng.uniform(0.2, 1) * torch.sigmoid((24 - depth) / 4)
+    pale = (pale + outer * (1 - ribbon - pale)) * (1 - wet)
     empty = ((0.35 - grey - white - fluid) / 0.3).clamp(0, 1)  # in the cavity, outside the brain
-    shell = rng.uniform(0, 1)
+    shell = rng.uniform(0, 1) ** 1.5
     white_hu = rng.uniform(23, 31)
     grey_hu, fluid_hu = white_hu + rng.uniform(3, 10), rng.uniform(1, 13)
     hu = grey_hu + (white_hu - grey_hu) * pale + (fluid_hu - grey_hu) * wet
@@ -191,9 +207,29 @@ def _brain(
         + rng.uniform(0.3, 1.8) * draw(70.0, 36.0, 18.0, weights=(1, 0.8, 0.6))
     )
     wider = torch.sigmoid(log_fluid + open_ * sulci + rng.uniform(0, 1.6) - tissue_log)
+    wider = torch.maximum(wider, narrow)
     spaces = wider * (1 - empty) + empty * rng.uniform(0.3, 1)
     ventricle = (wet * torch.sigmoid((vent - 0.12) * 30)).clamp(0, 1)
     return hu, spaces * (1 - ventricle), ventricle, pale, (grey_hu, fluid_hu)
+
+
+def _folds(
+    rng: np.random.Generator, tissue: Space, depth: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the fluid of narrow sulci, sheets a millimetre or two wide, and the cortex along them.
+
+    The maps are those of an average and know no single sulcus. Sheets follow the zero lines of a
+    field; its steepness, that of white noise under a Gaussian, makes its values distances.
+    """
+    length = round(rng.uniform(9, 15), 1)
+    draw = tissue.fields.draw
+    away_mm = 0.38 * length * draw(length, round(length / 2, 1), weights=(1, 0.35)).abs()
+    width = log_uniform(rng, 0.2, 1.5) * (0.7 + 0.5 * draw(42.0)).clamp(0, 2)
+    reach = torch.sigmoid((rng.uniform(8, 22) - depth) / 2.5)
+    narrow = torch.sigmoid((width - away_mm) / 0.35) * reach * rng.uniform(0.3, 1)
+    thick = rng.uniform(2.0, 3.5)
+    near_mm = torch.minimum(torch.where(reach > 0.5, away_mm, 99.0), depth - rng.uniform(0, 3))
+    return narrow * (depth > 0.5), torch.sigmoid((thick - near_mm) / 0.8)
 
 
 def _sulci(rng: np.random.Generator, tissue: Space) -> Tensor:
