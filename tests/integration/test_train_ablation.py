@@ -15,7 +15,7 @@ import typer
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
-from ichnode.nets.manifest import read_manifest
+from ichnode.nets.manifest_file import read_manifest
 from tests.judged import made_up
 from tests.scan_folders import fingerprint
 from tests.training_data import write_template

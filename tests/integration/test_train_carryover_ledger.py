@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from ichnode.nets.bundle import Bundle
-from ichnode.nets.manifest import read_manifest
+from ichnode.nets.manifest_file import read_manifest
 from ichnode.nets.registry import MEASUREMENTS, Registry
 from tests.measuring_kit import app, run
 from tests.scan_folders import fingerprint

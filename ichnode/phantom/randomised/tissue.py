@@ -213,9 +213,7 @@ def _brain(
     return hu, spaces * (1 - ventricle), ventricle, pale, (grey_hu, fluid_hu)
 
 
-def _folds(
-    rng: np.random.Generator, tissue: Space, depth: Tensor
-) -> tuple[Tensor, Tensor]:
+def _folds(rng: np.random.Generator, tissue: Space, depth: Tensor) -> tuple[Tensor, Tensor]:
     """Return the fluid of narrow sulci, sheets a millimetre or two wide, and the cortex along them.
 
     The maps are those of an average and know no single sulcus. Sheets follow the zero lines of a
