@@ -9,7 +9,7 @@ import csv
 import dataclasses
 import datetime
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class Measuring:
         Worst cases of each kind to show; 0 for none, where images may not be kept.
     beside : sequence of LookedAt
         Real scans that were only looked at, for the card.
+    uses : sequence of mapping
+        The bundle's ledger of real scans that it was measured on, for the card.
     """
 
     split: str
@@ -67,6 +69,7 @@ class Measuring:
     gallery: int = WORST
     device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
     beside: Sequence[LookedAt] = ()
+    uses: Sequence[Mapping[str, Any]] = ()
 
 
 def part_of(
@@ -222,7 +225,7 @@ def measure_bundle(
         about=about_bundle(manifest, split=how.split, measured=_today()),
         cases=_gallery(bundle, found, slices, how.gallery),
     )
-    write_card(folder, manifest, evaluation, how.beside)
+    write_card(folder, manifest, evaluation, how.beside, how.uses)
     write_predictions(folder / PREDICTIONS, found)
     write_durable(folder / SERIES, series_table(found, manifest).encode())
     return evaluation, page

@@ -107,6 +107,25 @@ def test_what_was_only_looked_at_is_no_figure(manifest, evaluation, tmp_path: Pa
     assert "One scan says nothing about rates" in text
 
 
+def test_every_use_of_real_scans_is_quoted(manifest, evaluation):
+    """With its interval; what could not be known is a dash; without a use there is no section."""
+    figures = {"auroc": 0.875, "sensitivity": 0.7, "specificity": None}
+    known = figures | {"auroc_interval_95": [0.8, 0.94]}
+    use = {
+        "at": "2026-11-26T12:00:00+00:00",
+        "data": "scans",
+        "kind": "slices",
+        "n": 100,
+        "positives": 50,
+        "figures": known,
+        "brain_bearing": figures | {"auroc": None},
+    }
+    text = model_card(manifest, evaluation, uses=[use])
+    row = "| 2026-11-26 | scans (slices) | 100 | 50 | 0.875 (0.800 to 0.940) | 0.700 | - | - |"
+    assert row in text
+    assert "Measured on real" not in model_card(manifest, evaluation)
+
+
 def test_a_choice_is_read_as_it_was_written(tmp_path: Path):
     """Calibration, thresholds and report, to the last digit, as strict JSON."""
     chosen = choose_all(made_up(300, boldness=2.0), "max", site=Site(prevalence=0.1))

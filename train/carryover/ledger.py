@@ -60,13 +60,20 @@ def write_down(bundle: Path, found: Mapping[str, Any]) -> int:
                 "positives": found["positives"],
                 "negatives": found["negatives"],
                 "left_out": len(found["left_out"]),
-                "figures": {name: rounded(found[name]) for name in _FIGURES},
-                "brain_bearing": {name: rounded(found["brain_bearing"][name]) for name in _FIGURES},
+                "figures": _kept(found),
+                "brain_bearing": _kept(found["brain_bearing"]),
                 "model_uid": found["model"]["uid"],
                 "code_version": ichnode.__version__,
             },
         )
     return len(before)
+
+
+def _kept(found: Mapping[str, Any]) -> dict[str, Any]:
+    interval = found["auroc_interval_95"]
+    return {name: rounded(found[name]) for name in _FIGURES} | {
+        "auroc_interval_95": None if interval is None else [rounded(end) for end in interval]
+    }
 
 
 def _chain(bundle: Path) -> Chain:

@@ -239,9 +239,10 @@ def evaluate(
     """Measure a bundle on series that it has not learnt from, and write one page about it.
 
     Writes evaluation.html, metrics.json, MODEL_CARD.md, series.csv, predictions.jsonl and the
-    plots. Images of the worst cases go into the page; --gallery 0 leaves them out. Not for clinical
-    use without local validation.
+    plots. Images of the worst cases go into the page; --gallery 0 leaves them out. The card quotes
+    the bundle's ledger of `measure`. Not for clinical use without local validation.
     """
+    from train.carryover import ledger
     from train.carryover.reading import look_at
     from train.data.cache import open_cache
     from train.learn.precision import choose_device
@@ -258,6 +259,7 @@ def evaluate(
         gallery=gallery,
         device=choose_device(device),
         beside=tuple(look_at(whole, folder) for folder in beside or ()),
+        uses=ledger.entries(bundle),
     )
     evaluation, page = measure_bundle(whole, slices, out, how)
     if card:

@@ -18,6 +18,7 @@ from ichnode.spool import write_durable
 from train.judge.amount_card import amounts
 from train.judge.evaluation import EXTRA_AXIAL
 from train.judge.page import number, percent, span_number, span_percent
+from train.judge.real_card import on_real_scans
 
 _CARD = """# {name} {version}
 
@@ -67,7 +68,7 @@ out.
 | by | group | series | positives | AUROC | sensitivity | specificity |
 |---|---|---|---|---|---|---|
 {subgroups}
-{amounts}{beside}
+{amounts}{real}{beside}
 ## Calibration
 
 {calibrated}
@@ -102,7 +103,10 @@ class LookedAt:
 
 
 def model_card(
-    manifest: Manifest, evaluation: Mapping[str, Any], beside: Sequence[LookedAt] = ()
+    manifest: Manifest,
+    evaluation: Mapping[str, Any],
+    beside: Sequence[LookedAt] = (),
+    uses: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Write the card of a bundle from its manifest and what was measured of it.
 
@@ -112,6 +116,8 @@ def model_card(
         From `evaluation.evaluate`.
     beside : sequence of LookedAt
         Real scans that were only looked at.
+    uses : sequence of mapping
+        The bundle's ledger of real scans that it was measured on.
     """
     spec, made = manifest.preprocess, manifest.provenance
     of_any = evaluation["labels"]["any"]["series"]
@@ -139,6 +145,7 @@ def model_card(
         log_loss=_number(evaluation["weighted_log_loss"]["slice"]),
         subgroups="\n".join(_group_row(row) for row in evaluation["subgroups"]),
         amounts=amounts(evaluation),
+        real=on_real_scans(uses),
         beside="".join(map(_beside, beside)),
         calibrated=manifest.calibration.how,
         slope=_number(of_any["calibration_slope"]),
@@ -154,10 +161,11 @@ def write_card(
     manifest: Manifest,
     evaluation: Mapping[str, Any],
     beside: Sequence[LookedAt] = (),
+    uses: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write ``MODEL_CARD.md`` into a folder and return its path."""
     path = folder / CARD
-    write_durable(path, model_card(manifest, evaluation, beside).encode())
+    write_durable(path, model_card(manifest, evaluation, beside, uses).encode())
     return path
 
 
