@@ -6,13 +6,16 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from ichnode.domain.findings import LABELS, Label
-from ichnode.phantom.randomised.bleeds import KINDS
+from ichnode.phantom.randomised.bleeds import KINDS, Bleed, paint_bleed
 from ichnode.phantom.randomised.maps import MAPS, AnatomyMaps, procedural_maps, template_maps
 from ichnode.phantom.randomised.series import RandomisedSeries, simulate_series
+from ichnode.phantom.randomised.space import draw_geometry, draw_space
+from ichnode.phantom.randomised.tissue import draw_head
 
 SIZE_PX = 64
 
@@ -134,3 +137,37 @@ def test_maps_of_a_template_know_the_cavity() -> None:
     vent = named(found, "ventricle") > 0.5
     assert vent.any()
     assert depth[vent].min() > 15
+
+
+def test_the_cavity_ends_at_thin_bone_that_an_average_has_blurred() -> None:
+    """As beside the temples: a peak of 290 HU between brain and scalp, lower than bone is."""
+    z, y, x = np.meshgrid(*[np.arange(-50, 51, 2)] * 3, indexing="ij")
+    away_mm = np.sqrt(x**2 + y**2 + z**2)
+    hu = np.select([away_mm < 34, away_mm < 38, away_mm < 46], [32.0, 290.0, 20.0], -1000.0)
+    brain = np.where(away_mm < 30, hu, -1000.0)
+    tissue = (away_mm < 30) / 3
+    maps = template_maps(
+        hu, brain, tissue, tissue, tissue, origin_mm=(-50.0, -50.0, -50.0), voxel_mm=2.0
+    )
+    depth_mm, under_mm = named(maps, "depth"), named(maps, "under")
+    assert (depth_mm[away_mm < 30] > 0).all()
+    assert (depth_mm[away_mm > 38] < 0).all()
+    assert (under_mm[away_mm < 43] > 0).all()
+    assert (under_mm[away_mm > 49] < 0).all()
+
+
+def test_most_epidural_bleeds_end_at_the_sutures() -> None:
+    """One that begins left of the midline and in front of the coronal suture stays there."""
+    chance = torch.Generator().manual_seed(3)
+    rng = np.random.default_rng(3)
+    space = draw_space(rng, chance, draw_geometry(rng, 48))
+    head = draw_head(rng, anatomy(), space, space)
+    crossed = 0
+    for seed in range(20):
+        bleed = Bleed("epidural", (-0.3, 0.8, 0.3), 20.0, 0.0)
+        amount, _ = paint_bleed(np.random.default_rng(seed), head, bleed)
+        clot = amount > 0.5
+        assert clot.any()
+        beyond = (space.x > 5) | (space.y < 10)
+        crossed += bool((clot & beyond).sum() > 0.02 * clot.sum())
+    assert 1 <= crossed <= 8
