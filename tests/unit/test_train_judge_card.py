@@ -123,6 +123,9 @@ def test_every_use_of_real_scans_is_quoted(manifest, evaluation):
     text = model_card(manifest, evaluation, uses=[use])
     row = "| 2026-11-26 | scans (slices) | 100 | 50 | 0.875 (0.800 to 0.940) | 0.700 | - | - |"
     assert row in text
+    assert "Of kinds these data name none" in text
+    named = model_card(manifest, evaluation, uses=[use, use | {"kinds": ["subdural"]}])
+    assert "name subdural; on real scans epidural, intraparenchymal, intraventricular, " in named
     assert "Measured on real" not in model_card(manifest, evaluation)
 
 

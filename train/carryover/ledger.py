@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ichnode
+from ichnode.domain.findings import LABELS
 from ichnode.nets.registry import MEASUREMENTS
 from train.chain import Chain, rounded
 
@@ -59,6 +60,7 @@ def write_down(bundle: Path, found: Mapping[str, Any]) -> int:
                 "n": found["n"],
                 "positives": found["positives"],
                 "negatives": found["negatives"],
+                "kinds": [kind for kind in LABELS[1:] if kind in found["by_label"]],
                 "left_out": len(found["left_out"]),
                 "figures": _kept(found),
                 "brain_bearing": _kept(found["brain_bearing"]),

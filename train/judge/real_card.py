@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ichnode.domain.findings import LABELS
+
 _HEAD = """
 ## Measured on real scans
 
@@ -27,7 +29,15 @@ def on_real_scans(uses: Sequence[Mapping[str, Any]]) -> str:
     """
     if not uses:
         return ""
-    return _HEAD + "\n".join(map(_row, uses)) + "\n"
+    return _HEAD + "\n".join(map(_row, uses)) + f"\n\n{_unproven(uses)}\n"
+
+
+def _unproven(uses: Sequence[Mapping[str, Any]]) -> str:
+    """Say which kinds no real scan showed, as far as the folders that were measured name kinds."""
+    shown = {kind for use in uses for kind in use.get("kinds", ())}
+    missing = [kind for kind in LABELS[1:] if kind not in shown]
+    told = f"Of kinds these data name {', '.join(sorted(shown)) or 'none'}"
+    return f"{told}; on real scans {', '.join(missing)} are unproven." if missing else f"{told}."
 
 
 def _row(use: Mapping[str, Any]) -> str:
