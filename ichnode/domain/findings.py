@@ -115,7 +115,7 @@ class AnalysisResult:
     key_mask : BloodMask or None
         What is drawn on the key slice of "any", where the model draws and states volumes.
     key_heat : HeatMap or None
-        How much speaks for blood where on that slice, of a positive or one to review.
+        How much speaks for blood where on that slice, of a positive.
     volume_how : str
         How the volumes came about and how far off they were, in the bundle's words; "" without any.
     """

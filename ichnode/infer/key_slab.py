@@ -62,10 +62,9 @@ class KeySlab:
     def heat(self, logits: Floats) -> Heat | None:
         """Say how much speaks for blood of any kind at each place.
 
-        The chance of each place being blood, of a model that draws masks and has shown what they
-        are worth, unless they cover nothing here. Otherwise the local evidence, with the slice's
-        own calibration; what a context network adds is added at every place. Attention, and no
-        segmentation.
+        What the masks say of each place, of a model whose masks are good enough for volumes, unless
+        they cover nothing here. Otherwise the local evidence, with the slice's own calibration;
+        what a context network adds is added at every place. Attention, and no segmentation.
 
         Parameters
         ----------
@@ -93,9 +92,9 @@ class KeySlab:
         return channels(self.stack.hu[around], torch.arange(len(around))[None], spec)
 
     def _drawn(self, images: Tensor) -> Tensor | None:
-        """Return the chance of each place being blood, (y, x), of masks that can be relied on."""
-        drawing = self.parts.masks.get("joint")
-        if drawing is None or self.manifest.volume is None:
+        """Return the chance of each place being blood, (y, x), of masks that are good enough."""
+        spec, drawing = self.manifest.volume, self.parts.masks.get("joint")
+        if spec is None or not spec.shown or drawing is None:
             return None
         return torch.sigmoid(drawing(images)[0, 0])
 
@@ -119,10 +118,11 @@ def _sized(chances: Tensor) -> Tensor:
     """Return chances on `PLACES` a side: coarse ones smoothly, and of fine ones the highest.
 
     Between coarse places nothing speaks louder than the loudest of them, and no edge arises that
-    could be taken for that of a bleed.
+    could be taken for that of a bleed. A single fine place, a small bleed, keeps its chance.
     """
-    if len(chances) >= PLACES:
-        return functional.adaptive_max_pool2d(chances[None], PLACES)[0]
+    if len(chances) >= PLACES // 2:
+        finer = chances.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
+        return functional.adaptive_max_pool2d(finer[None], PLACES)[0]
     smooth = functional.interpolate(
         chances[None, None], size=(PLACES, PLACES), mode="bicubic", align_corners=False
     )[0, 0]

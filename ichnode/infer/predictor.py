@@ -53,7 +53,7 @@ class Prediction:
         Blood of any kind on its key slice, in native pixels: of a positive series, by a model
         whose volumes are shown.
     key_heat : Heat, optional
-        How much speaks for blood of any kind where on that slice: of a series that is not negative.
+        How much speaks for blood of any kind where on that slice: of a positive series.
     """
 
     slices: Floats = field(repr=False)
@@ -127,9 +127,8 @@ class Predictor:
         volume_ml = unless_it_fails("volume", lambda: self._volume_ml(volume, logits, stack), None)
         key_mask: Mask | None = None
         key_heat: Heat | None = None
-        if finding is Finding.POSITIVE:
+        if finding is Finding.POSITIVE:  # no other finding has a key image
             key_mask = unless_it_fails("mask", lambda: key_slab.mask(volume.hu.shape[1:]), None)
-        if finding is not Finding.NEGATIVE:
             key_heat = unless_it_fails("heat", lambda: key_slab.heat(logits.slices), None)
         return Prediction(
             slices=reading.slices[owner],

@@ -59,7 +59,7 @@ def read_manifest(folder: Path) -> Manifest:
                 f"The model {folder.name} is of format {str(content.get('format'))[:8]}; this "
                 f"version reads format {FORMAT}."
             )
-        said = content.pop("model_uid", None)
+        stated_uid = content.pop("model_uid", None)
         manifest = _build(Manifest, content)
         _check(manifest)
         _know_architectures(folder, manifest)
@@ -67,7 +67,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelUnusable(f"There is no readable {FILE} in {folder}.") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelUnusable(f"{FILE} of the model {folder.name} is damaged: {error}.") from error
-    if said != manifest.model_uid:
+    if stated_uid != manifest.model_uid:
         raise ModelUnusable(f"{FILE} of the model {folder.name} was altered: its UID is another.")
     return manifest
 

@@ -173,12 +173,13 @@ def _legend(canvas: Image.Image, left: int, right: int, top: int) -> None:
     """Say below the marked slice what its colours are."""
     pen, (across, down) = ImageDraw.Draw(canvas), _SCALE
     pen.line((0, top, right, top), fill=_RULE)
-    pen.text((left + _MARGIN, top + 8), "AI heat map", _WHITE, _font(16))
-    pen.text(
-        (left + _MARGIN, top + 32), "where the model suspects blood; not anatomy", _SOFT, _font(13)
-    )
-    pen.text((_MARGIN, top + 8), "Unmarked slice", _SOFT, _font(16))
     start, bar = right - 2 * _MARGIN - across, top + 12
+    told = "where the model suspects blood; not anatomy"
+    room = start - _MARGIN - round(_font(13).getlength(told))  # below a narrow slice, further left
+    words = min(left + _MARGIN, room)
+    pen.text((words, top + 8), "AI heat map", _WHITE, _font(16))
+    pen.text((words, top + 32), told, _SOFT, _font(13))
+    pen.text((_MARGIN, top + 8), "Unmarked slice", _SOFT, _font(16))
     canvas.paste(Image.fromarray(scale(across, down, _BRAIN_GREY)), (start, bar))
     for chance in (LEAST_CHANCE, 0.5, 1.0):
         x = start + round((across - 1) * (chance - LEAST_CHANCE) / (1 - LEAST_CHANCE))

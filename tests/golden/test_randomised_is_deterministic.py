@@ -2,6 +2,8 @@
 
 Bits may differ between processors and versions of torch; draws may not. Each series is kept as some
 statistics and, far apart, as some of its pixels: one draw more or less anywhere changes them all.
+Who changes figures here raises `REVISION` in `ichnode.phantom.randomised.realism`, so that caches
+of before are not added to.
 """
 
 from __future__ import annotations

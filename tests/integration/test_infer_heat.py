@@ -86,8 +86,8 @@ def test_it_lies_on_the_blood(tmp_path: Path, seed: int) -> None:
     assert away_px.min() <= 5
 
 
-def test_a_negative_has_none_and_one_to_review_has_one(tmp_path: Path, volume: CtVolume) -> None:
-    """The heat is beside what is said, and nothing is said of a negative."""
+def test_a_positive_alone_has_one(tmp_path: Path, volume: CtVolume) -> None:
+    """It is for the key image, and no other finding has one."""
     for name, logit in (("negative", -1.0), ("review", 1.0), ("positive", 4.0)):
         write_model(tmp_path / name, logit=logit)
     found = {
@@ -96,7 +96,7 @@ def test_a_negative_has_none_and_one_to_review_has_one(tmp_path: Path, volume: C
     }
     assert {name: one.finding.value for name, one in found.items()} == {n: n for n in found}
     assert found["negative"].key_heat is None
-    assert on_slice(found["review"].key_heat).max() == pytest.approx(0.73, abs=0.15)
+    assert found["review"].key_heat is None
     assert on_slice(found["positive"].key_heat).max() == pytest.approx(0.98, abs=0.02)
 
 
@@ -128,27 +128,44 @@ def test_a_pair_says_what_its_first_network_sees(tmp_path: Path, volume: CtVolum
 def test_a_context_has_its_say_at_every_place(tmp_path: Path, volume: CtVolume) -> None:
     """The strongest places are as strong as the blended slice, whose probability is stated."""
     all_, none = (1.0,) * 6, (0.0,) * 6
-    write_with_context(tmp_path, logit=2.0, slice_blend=all_, series_blend=none)
+    write_with_context(tmp_path, logit=3.0, slice_blend=all_, series_blend=none)
     found = Predictor(Bundle.load(tmp_path), [exact]).predict(volume)
     said = found.slices[found.key_slices[0], 0]
-    assert said < 0.7, "the slice alone would say 0.88"
+    assert said < 0.7, "the slice alone would say 0.95"
     assert found.key_heat is not None
     assert found.key_heat.chances.max() / 255 == pytest.approx(said, abs=0.05)
 
 
-def test_masks_that_were_measured_are_the_heat(tmp_path: Path, volume: CtVolume) -> None:
-    """The chance of blood at each place, as the outline goes by."""
+def test_masks_that_are_good_enough_are_the_heat(tmp_path: Path, volume: CtVolume) -> None:
+    """What they say of each place, as the outline goes by."""
     write_drawing(tmp_path, logit=4.0, mask_logit=1.0)
     heat = says(tmp_path, volume)
     assert heat is not None
     assert np.unique(heat.chances).tolist() == [round(255 / (1 + np.exp(-1)))]
 
 
+@pytest.mark.parametrize("places", [40, 48, 52, 64, 100])
+def test_a_bleed_of_one_place_keeps_its_chance(
+    tmp_path: Path, volume: CtVolume, places: int
+) -> None:
+    """However many places a mask has: a small bleed is not washed out."""
+    write_drawing(tmp_path, logit=4.0, mask_logit=1.0)
+
+    def draws(images: torch.Tensor) -> torch.Tensor:
+        one = torch.full((len(images), 6, places, places), -9.0)
+        one[:, :, places // 2 + 1, places // 2 - 2] = 2.0
+        return one
+
+    heat = says(tmp_path, volume, changed(masks={"joint": draws}))
+    assert heat is not None
+    assert heat.chances.max() == round(255 / (1 + np.exp(-2)))
+
+
 def test_masks_that_cover_nothing_leave_it_to_the_evidence(
     tmp_path: Path, volume: CtVolume
 ) -> None:
-    """A positive that nothing is drawn of still shows what made it one; so does a model of whose
-    masks nothing was measured.
+    """A positive that nothing is drawn of still shows what made it one; so does a model whose masks
+    nobody measured, or were found too bad.
     """
     write_drawing(tmp_path / "nothing", logit=4.0, mask_logit=-9.0)
     write_drawing(tmp_path / "unmeasured", logit=4.0, mask_logit=1.0)
@@ -156,7 +173,8 @@ def test_masks_that_cover_nothing_leave_it_to_the_evidence(
     unmeasured = dataclasses.replace(
         bundle, manifest=dataclasses.replace(bundle.manifest, volume=None)
     )
-    for one in (Bundle.load(tmp_path / "nothing"), unmeasured):
+    write_drawing(tmp_path / "bad", logit=4.0, mask_logit=1.0, shown=())
+    for one in (Bundle.load(tmp_path / "nothing"), unmeasured, Bundle.load(tmp_path / "bad")):
         heat = Predictor(one, [exact]).predict(volume).key_heat
         assert heat is not None
         assert np.unique(heat.chances).tolist() == [round(255 / (1 + np.exp(-4)))]
@@ -223,7 +241,7 @@ def test_a_heat_map_that_fails_costs_no_finding(
 
 def test_it_is_nearly_the_same_in_reduced_precision(tmp_path: Path, volume: CtVolume) -> None:
     """Within some hundredths."""
-    write_model(tmp_path, logit=1.0)
+    write_model(tmp_path, logit=2.5)
     quick = says(tmp_path, volume, lambda n: eager(n, torch.device("cpu"), torch.bfloat16))
     assert np.abs(on_slice(quick) - on_slice(says(tmp_path, volume))).max() < 0.05
 

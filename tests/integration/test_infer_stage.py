@@ -132,15 +132,15 @@ def test_a_positive_has_a_volume_and_what_was_drawn(
     assert 0.3 < drawn.mean() < 1  # the box around the head, and nothing beyond
 
 
-@pytest.mark.parametrize(("logit", "there"), [(4.0, True), (1.0, True), (-4.0, False)])
-def test_a_positive_and_one_to_review_keep_where_blood_is_suspected(
+@pytest.mark.parametrize(("logit", "there"), [(4.0, True), (1.0, False), (-4.0, False)])
+def test_a_positive_keeps_where_blood_is_suspected(
     spool: Path, study: StudyFiles, tmp_path: Path, logit: float, there: bool
 ) -> None:
-    """On the key slice, whatever the model draws; a negative keeps nothing."""
+    """On the key slice, whatever the model draws; other findings keep nothing."""
     install(tmp_path / "models", tmp_path / "one", logit=logit)
     stage = InferStage(tmp_path / "models", spool, device="cpu", threads=1)
     result = analysed(stage.handle(work_on(spool, study.series["head"]))).result
-    assert (result.finding is not Finding.NEGATIVE) == there
+    assert (result.finding is Finding.POSITIVE) == there
     assert (result.key_heat is not None) == there
     if result.key_heat is not None:
         held = result.key_heat

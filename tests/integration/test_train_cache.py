@@ -137,7 +137,7 @@ def test_changed_labels_are_refused(tmp_path: Path) -> None:
     """A corrected CSV is not passed over in silence because its series are in the cache."""
     built(tmp_path, ToySource(2, labels_digest="old"))
     built(tmp_path, ToySource(3, labels_digest="old"))
-    with pytest.raises(TrainingError, match="labels of toy are others"):
+    with pytest.raises(TrainingError, match="labels of toy, or what simulates them, are others"):
         built(tmp_path, ToySource(3, labels_digest="new"))
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ichnode.nets.manifest import PreprocessSpec
+from ichnode.phantom.randomised.realism import Realism
 from ichnode.phantom.studies import DEMONSTRATION_SEEDS, HOLDOUT_SEEDS
 from tests.training_data import write_template
 from train.cli import data
@@ -55,6 +56,22 @@ def test_a_series_has_pixels_truth_and_terms(template: Path) -> None:
     assert one.kinds.shape == one.hu.shape
     assert one.hu.shape[1:] == (SIZE_PX, SIZE_PX)
     assert np.array_equal(one.hu, small.read("3").hu)
+
+
+def test_series_of_several_simulators_are_not_mixed(tmp_path: Path, template: Path) -> None:
+    """A cache is not added to with other settings, another anatomy, or what left one stage out."""
+    spec = PreprocessSpec(size_px=48, windows_hu=((0.0, 80.0),))
+    build_cache(tmp_path / "cache", Randomised(range(1), None, SIZE_PX), spec, workers=1)
+    others = (
+        Randomised(range(2), None, SIZE_PX + 1),
+        Randomised(range(2), template, SIZE_PX),
+        Randomised(range(2), None, SIZE_PX, picture_share=0.5),
+        Randomised(range(2), None, SIZE_PX, realism=Realism(grain=False)),
+    )
+    for other in others:
+        with pytest.raises(TrainingError, match="or what simulates them, are others"):
+            build_cache(tmp_path / "cache", other, spec, workers=1)
+    build_cache(tmp_path / "cache", Randomised(range(2), None, SIZE_PX), spec, workers=1)
 
 
 def test_some_series_are_as_pictures_hold_them() -> None:

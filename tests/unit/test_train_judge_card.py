@@ -108,24 +108,21 @@ def test_what_was_only_looked_at_is_no_figure(manifest, evaluation, tmp_path: Pa
 
 
 def test_every_use_of_real_scans_is_quoted(manifest, evaluation):
-    """With its interval; what could not be known is a dash; without a use there is no section."""
+    """With its intervals; what could not be known is a dash; without a use there is no section."""
     figures = {"auroc": 0.875, "sensitivity": 0.7, "specificity": None}
     known = figures | {"auroc_interval_95": [0.8, 0.94]}
-    use = {
-        "at": "2026-11-26T12:00:00+00:00",
-        "data": "scans",
-        "kind": "slices",
-        "n": 100,
-        "positives": 50,
-        "figures": known,
-        "brain_bearing": figures | {"auroc": None},
-    }
+    use = {"at": "2026-11-26T12:00:00+00:00", "data": "a|b", "kind": "slices", "n": 100}
+    use |= {"positives": 50, "negatives": 50, "digest": "0123456789", "model_uid": "1.2"}
+    use |= {"figures": known, "brain_bearing": figures | {"auroc": None}}
     text = model_card(manifest, evaluation, uses=[use])
-    row = "| 2026-11-26 | scans (slices) | 100 | 50 | 0.875 (0.800 to 0.940) | 0.700 | - | - |"
-    assert row in text
-    assert "Of kinds these data name none" in text
-    named = model_card(manifest, evaluation, uses=[use, use | {"kinds": ["subdural"]}])
-    assert "name subdural; on real scans epidural, intraparenchymal, intraventricular, " in named
+    row = "| a/b (slices) | 01234567 | 50, 50 | 0.875 (0.800 to 0.940) | 0.700 | - | - |"
+    assert f"| 2026-11-26 | one before {row}" in text
+    assert "name: none." in text
+    mine = use | {"kinds": {"subdural": 3}, "model_uid": manifest.model_uid, "positives": 0}
+    named = model_card(manifest, evaluation, uses=[use, mine | {"negatives": 0}])
+    assert "| this |" in named
+    assert "| unknown (of 100) |" in named
+    assert "name: subdural (3). Unproven on real scans: epidural, intraparenchymal, " in named
     assert "Measured on real" not in model_card(manifest, evaluation)
 
 

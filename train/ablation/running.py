@@ -8,7 +8,8 @@
     arms/NAME                see `train.ablation.bench`
     ablations.md, ablations.json
 
-Real slices are read when every network is finished, so that nothing can follow from them.
+Real slices are read when the networks of all arms that are asked for are finished, so that nothing
+can follow from them there.
 """
 
 from __future__ import annotations

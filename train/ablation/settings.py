@@ -8,9 +8,11 @@ from typing import Any
 
 import ichnode
 from ichnode.nets.manifest import PreprocessSpec
+from ichnode.phantom.randomised.realism import REVISION
 from ichnode.phantom.studies import HOLDOUT_SEEDS, TRAINING_SEEDS
 from train.data.sources.randomised import SIZE_PX, template_digest
 from train.errors import TrainingError
+from train.learn.precision import choose_device
 from train.learn.recipe import PRESETS, Recipe
 
 LEAST_SERIES, LEAST_PX = 10, 32
@@ -111,4 +113,7 @@ class Settings:
             "minutes": 0.0 if self.steps else self.minutes,
             "seed": self.seed,
             "code_version": ichnode.__version__,
+            "simulator": REVISION,
+            "recipe": self.recipe(0).to_json(),
+            "device": choose_device(self.device).type,
         }

@@ -60,7 +60,11 @@ def write_down(bundle: Path, found: Mapping[str, Any]) -> int:
                 "n": found["n"],
                 "positives": found["positives"],
                 "negatives": found["negatives"],
-                "kinds": [kind for kind in LABELS[1:] if kind in found["by_label"]],
+                "kinds": {
+                    kind: found["by_label"][kind]["n"]
+                    for kind in LABELS[1:]
+                    if kind in found["by_label"]
+                },
                 "left_out": len(found["left_out"]),
                 "figures": _kept(found),
                 "brain_bearing": _kept(found["brain_bearing"]),
@@ -72,10 +76,11 @@ def write_down(bundle: Path, found: Mapping[str, Any]) -> int:
 
 
 def _kept(found: Mapping[str, Any]) -> dict[str, Any]:
-    interval = found["auroc_interval_95"]
-    return {name: rounded(found[name]) for name in _FIGURES} | {
-        "auroc_interval_95": None if interval is None else [rounded(end) for end in interval]
-    }
+    kept: dict[str, Any] = {name: rounded(found[name]) for name in _FIGURES}
+    for name in _FIGURES:
+        interval = found[f"{name}_interval_95"]
+        kept[f"{name}_interval_95"] = interval and [rounded(end) for end in interval]
+    return kept
 
 
 def _chain(bundle: Path) -> Chain:

@@ -126,7 +126,8 @@ def keep_terms(folder: Path, source: Source) -> None:
     """Write a source's licence, and which labels it came with.
 
     A series is read once; so labels that were corrected since would be passed over in silence.
-    A source may state a digest of its labels (``labels_digest``), which then has to stay the same.
+    A source may state a digest of its labels (``labels_digest``), or of what simulates them, which
+    then has to stay the same.
 
     Raises
     ------
@@ -139,7 +140,8 @@ def keep_terms(folder: Path, source: Source) -> None:
     before = known.get(source.name)
     if before is not None and before["labels_digest"] != digest:
         raise TrainingError(
-            f"The labels of {source.name} are others than those in {folder}; make another cache."
+            f"The labels of {source.name}, or what simulates them, are others than for {folder}; "
+            "make another cache."
         )
     if before != terms:
         _replace(folder / SOURCES, known | {source.name: terms})

@@ -145,7 +145,7 @@ def model_card(
         log_loss=_number(evaluation["weighted_log_loss"]["slice"]),
         subgroups="\n".join(_group_row(row) for row in evaluation["subgroups"]),
         amounts=amounts(evaluation),
-        real=on_real_scans(uses),
+        real=on_real_scans(uses, manifest.model_uid),
         beside="".join(map(_beside, beside)),
         calibrated=manifest.calibration.how,
         slope=_number(of_any["calibration_slope"]),

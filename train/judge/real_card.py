@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,56 +11,70 @@ from ichnode.domain.findings import LABELS
 _HEAD = """
 ## Measured on real scans
 
-By `python -m train measure`, on scans that nothing was learnt from; figures to the nearest .005,
-intervals 95 %. Every use there was, whatever came out of it. Sensitivity and specificity at the
-shipped thresholds, which are of series; a slice is read as a series of its own.
+By `python -m train measure`, on scans that nothing was learnt from, as whoever measured says: all
+uses that the ledger held when this card was written. Equal marks are the same files, looked at
+again. Figures to the nearest .005, intervals 95 %; slices count as independent, so where several
+are of one patient the intervals are too narrow. Sensitivity and specificity at the thresholds that
+the model had, which are of series; a slice is read as a series of its own. "Of brain": of the
+slices or series that show enough of it.
 
-| when | data | items | with bleeds | AUROC | sensitivity | specificity | AUROC, brain-bearing |
-|---|---|---|---|---|---|---|---|
+| when | model | data | mark | with, without | AUROC | sensitivity | specificity | AUROC of brain |
+|---|---|---|---|---|---|---|---|---|
 """
 
 
-def on_real_scans(uses: Sequence[Mapping[str, Any]]) -> str:
+def on_real_scans(uses: Sequence[Mapping[str, Any]], model_uid: str) -> str:
     """Return the section of the card on real scans; "" where none were measured.
 
     Parameters
     ----------
     uses : sequence of mapping
         The entries of the ledger, see `train.carryover.ledger`.
+    model_uid : str
+        Of the bundle; a ledger may begin with uses of one that was before it.
     """
     if not uses:
         return ""
-    return _HEAD + "\n".join(map(_row, uses)) + f"\n\n{_unproven(uses)}\n"
+    rows = "\n".join(_row(use, model_uid) for use in uses)
+    return f"{_HEAD}{rows}\n\n{_kinds(uses)}\n"
 
 
-def _unproven(uses: Sequence[Mapping[str, Any]]) -> str:
-    """Say which kinds no real scan showed, as far as the folders that were measured name kinds."""
-    shown = {kind for use in uses for kind in use.get("kinds", ())}
-    missing = [kind for kind in LABELS[1:] if kind not in shown]
-    told = f"Of kinds these data name {', '.join(sorted(shown)) or 'none'}"
-    return f"{told}; on real scans {', '.join(missing)} are unproven." if missing else f"{told}."
-
-
-def _row(use: Mapping[str, Any]) -> str:
+def _row(use: Mapping[str, Any], model_uid: str) -> str:
     figures = use["figures"]
     cells = (
         use["at"][:10],
-        f"{use['data']} ({use['kind']})",
-        use["n"],
-        "unknown" if use["positives"] is None else use["positives"],
-        _auroc(figures),
-        _figure(figures["sensitivity"]),
-        _figure(figures["specificity"]),
-        _auroc(use["brain_bearing"]),
+        "this" if use["model_uid"] == model_uid else "one before",
+        f"{use['data'].replace('|', '/')} ({use['kind']})",
+        use["digest"][:8],
+        _counts(use),
+        _figure(figures, "auroc"),
+        _figure(figures, "sensitivity"),
+        _figure(figures, "specificity"),
+        _figure(use["brain_bearing"], "auroc"),
     )
-    return f"| {' | '.join(map(str, cells))} |"
+    return f"| {' | '.join(cells)} |"
 
 
-def _auroc(figures: Mapping[str, Any]) -> str:
-    interval = figures.get("auroc_interval_95")
-    told = _figure(figures["auroc"])
+def _counts(use: Mapping[str, Any]) -> str:
+    known = use["positives"] + use["negatives"]
+    told = f"{use['positives']}, {use['negatives']}" if known else "unknown"
+    return told if known == use["n"] else f"{told} (of {use['n']})"
+
+
+def _figure(figures: Mapping[str, Any], name: str) -> str:
+    value, interval = figures[name], figures.get(f"{name}_interval_95")
+    if value is None:
+        return "-"
+    told = f"{value:.3f}"
     return told if interval is None else f"{told} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _kinds(uses: Sequence[Mapping[str, Any]]) -> str:
+    """Say of which kinds real scans were measured, as far as folders name kinds."""
+    most: Counter[str] = Counter()
+    for use in uses:
+        most |= Counter(use.get("kinds", {}))
+    missing = ", ".join(kind for kind in LABELS[1:] if not most[kind])
+    named = ", ".join(f"{kind} ({most[kind]})" for kind in LABELS[1:] if most[kind])
+    told = f"Kinds that the measured folders name: {named or 'none'}."
+    return f"{told} Unproven on real scans: {missing}." if missing else told

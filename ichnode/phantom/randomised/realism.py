@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+REVISION = 2
+"""Of all that decides a randomised series; another one when the same seed gives another series."""
+
 
 @dataclass(frozen=True, slots=True)
 class Realism:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 
 from ichnode.phantom.randomised.maps import AnatomyMaps, procedural_maps, template_maps
-from ichnode.phantom.randomised.realism import WHOLE, Realism
+from ichnode.phantom.randomised.realism import REVISION, WHOLE, Realism
 from ichnode.phantom.randomised.series import simulate_series
 from ichnode.phantom.studies import HOLDOUT_SEEDS, TRAINING_SEEDS
 from train.data.records import HELD_OUT, UNKNOWN, Facts, Licence, SourceSeries
@@ -75,6 +75,15 @@ class Randomised:
             non_commercial=False,
             cite=f"{cite} Anatomy: Rorden C et al., NeuroImage 2012;61:957.",
         )
+
+    @property
+    def labels_digest(self) -> str:
+        """What decides a series beside its seed: series of several simulators are not mixed."""
+        told = (
+            f"{REVISION} {self.size_px} {self.picture_share} {self.procedural_share} {self.realism}"
+        )
+        anatomy = "" if self.template is None else template_digest(self.template)
+        return hashlib.sha256(f"{told} {anatomy}".encode()).hexdigest()
 
     def jobs(self) -> Sequence[str]:
         """Return the seeds."""
