@@ -12,7 +12,7 @@ from ichnode.nets.local import LocalResNet, ResidualBody, resized, strongest
 from ichnode.nets.slice_network import Groups
 
 STRIDE = 4  # pixels of the image for one of a mask
-LEAST_CHANCE = 0.1
+COUNTED_CHANCE = 0.1
 """Places below it count for no area: over a whole head their tails would add up to millilitres."""
 _RARE = -4.0  # log odds that an untrained network sees blood at a place
 _HEARD = 0.5  # how far the masks speak in the evidence at first
@@ -120,7 +120,7 @@ def soft_area(masks: Tensor) -> Tensor:
     """Return the sum of the probabilities of a mask as a fraction of the image: (n, label).
 
     A place at the edge of a bleed counts in part, as it is covered in part. Places that are hardly
-    probable do not count, see `LEAST_CHANCE`. Computed at full precision.
+    probable do not count, see `COUNTED_CHANCE`. Computed at full precision.
 
     Parameters
     ----------
@@ -128,4 +128,4 @@ def soft_area(masks: Tensor) -> Tensor:
         Logits.
     """
     chances = torch.sigmoid(masks.float())
-    return (chances * (chances >= LEAST_CHANCE)).mean(dim=(2, 3))
+    return (chances * (chances >= COUNTED_CHANCE)).mean(dim=(2, 3))

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ichnode.nets.architectures import ARCHITECTURES, MaskNetwork, build, fold_batch_norm
 from ichnode.nets.backbones import BACKBONES, inflate, trained_backbone
 from ichnode.nets.manifest import MASK_ARCHITECTURES, SLICE_ARCHITECTURES
-from ichnode.nets.mask_network import LEAST_CHANCE, soft_area
+from ichnode.nets.mask_network import COUNTED_CHANCE, soft_area
 
 PLAIN = tuple(BACKBONES)
 
@@ -198,7 +198,7 @@ def test_a_network_with_masks_is_no_large_file(architecture: str, most_mb: int) 
 def test_improbable_places_are_no_area() -> None:
     """A head full of small chances would add up to a bleed; the edge of one counts in part."""
     masks = torch.full((1, 1, 4, 4), -3.0)
-    assert torch.sigmoid(masks).max() < LEAST_CHANCE
+    assert torch.sigmoid(masks).max() < COUNTED_CHANCE
     assert not soft_area(masks).any()
     masks[..., 0, :2] = torch.tensor([0.0, 20.0])
     assert float(soft_area(masks)) == pytest.approx(1.5 / 16)
