@@ -216,6 +216,16 @@ class RawPeer:
         kind, length = struct.unpack(">BxL", head)
         return kind, self._exactly(length)
 
+    def hear_rejection(self, **request: str) -> tuple[int, int, int]:
+        """Ask for an association and be rejected: return result, source and reason (PS3.8 9.3.4).
+
+        pynetdicom's requestor may call a rejection an abort where its threads are slow to wake.
+        """
+        self.say(associate_request(**request))
+        kind, body = self.hear()
+        assert kind == ASSOCIATE_RJ, f"PDU type {kind} instead of a rejection"
+        return body[1], body[2], body[3]
+
     def hear_status(self) -> int:
         """Return the status of the C-STORE response that comes next."""
         kind, body = self.hear()

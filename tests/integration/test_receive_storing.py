@@ -303,10 +303,8 @@ def test_a_full_backlog_refuses_objects_then_associations_and_recovers(start: St
     with scanner(receiver.port) as association:
         statuses = [send(association, ct(number)) for number in range(1, 6)]
         assert statuses == [0, 0, 0, 0xA700, 0xA700]
-    with scanner(receiver.port) as association:
-        rejection = association.acceptor.primitive
-        assert association.is_rejected
-        assert (rejection.result, rejection.result_source, rejection.diagnostic) == (2, 3, 1)
+    with RawPeer(receiver.port) as peer:
+        assert peer.hear_rejection() == (2, 3, 1)
     assert echoes(receiver.port)
     notebook.down = False
     notebook.wait(lambda n: len(n.arrivals) == 3 and len(n.refusals) == 2)
@@ -362,8 +360,8 @@ def test_a_file_that_is_deleted_while_it_is_recorded_is_written_again(
 def test_less_room_than_the_reserve_refuses_new_objects_only(start: Start) -> None:
     """With the disk down to its reserve a scanner is asked to come back; C-ECHO still answers."""
     receiver, notebook = start(reserve_bytes=1 << 62)
-    with scanner(receiver.port) as association:
-        assert association.is_rejected
+    with RawPeer(receiver.port) as peer:
+        assert peer.hear_rejection() == (2, 3, 1)
     assert echoes(receiver.port)
     notebook.wait(lambda n: n.refusals)
     assert "reserve" in notebook.refusals[0].sentence

@@ -259,7 +259,9 @@ def test_corrected_labels_need_another_cache(studies, tmp_path: Path) -> None:
         tmp_path / "cache", opened(studies, tmp_path, f"series_uid,any\n{uid},1\n"), SPEC, workers=1
     )
     changed = opened(studies, tmp_path, f"series_uid,any\n{uid},0\n")
-    with pytest.raises(TrainingError, match="labels of dicom-folder are others"):
+    with pytest.raises(
+        TrainingError, match="labels of dicom-folder, or what simulates them, are others"
+    ):
         build_cache(tmp_path / "cache", changed, SPEC, workers=1)
     renamed = dataclasses.replace(changed, name="second reading")
     cache = build_cache(tmp_path / "cache", renamed, SPEC, workers=1)
