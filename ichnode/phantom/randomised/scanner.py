@@ -63,7 +63,7 @@ def _harden(
     """Brighten what lies beside bone, and darken or brighten the middle a little."""
     near = blur(bone, rng.uniform(2.5, 6) / px)
     far = blur(bone, 18 / px)
-    return hu + (rng.uniform(0, 16) * near + rng.uniform(-8, 8) * far) * inside
+    return hu + (rng.uniform(0, 22) * near + rng.uniform(-8, 8) * far) * inside
 
 
 def _streak(rng: np.random.Generator, px: float, hu: Tensor, bone: Tensor) -> Tensor:

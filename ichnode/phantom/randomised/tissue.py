@@ -187,6 +187,9 @@ def _brain(
     log_grey = sharp * (grey + 0.02).log() + 0.6 * draw(15.0, 7.5, 3.8)
     log_white = sharp * (white + 0.02).log() + 0.5 * draw(20.0, 10.0, 5.0) + rng.uniform(-0.5, 0.5)
     log_fluid = sharp * (fluid + 0.02).log()
+    # An average of old heads has a rim of fluid around the brain; most brains touch the bone.
+    tight = rng.uniform(1, 5) if rng.random() < 0.55 else 0.0
+    log_fluid = log_fluid - tight * torch.sigmoid((7 - depth) / 2)
     tissue_log = torch.logaddexp(log_grey, log_white)
     here = log_fluid + wide * (1 - deep) + deepness * deep + open_ * sulci * (1 - 0.7 * deep)
     wet = torch.sigmoid(here - tissue_log)
@@ -196,7 +199,7 @@ def _brain(
     outer = rng.uniform(0.2, 1) * torch.sigmoid((24 - depth) / 4)
     pale = (pale + outer * (1 - ribbon - pale)) * (1 - wet)
     empty = ((0.35 - grey - white - fluid) / 0.3).clamp(0, 1)  # in the cavity, outside the brain
-    shell = rng.uniform(0, 1) ** 1.5
+    shell = rng.uniform(0, 0.2) if tight else rng.uniform(0, 1)
     white_hu = rng.uniform(23, 31)
     grey_hu, fluid_hu = white_hu + rng.uniform(3, 10), rng.uniform(1, 13)
     hu = grey_hu + (white_hu - grey_hu) * pale + (fluid_hu - grey_hu) * wet
@@ -208,7 +211,7 @@ def _brain(
     )
     wider = torch.sigmoid(log_fluid + open_ * sulci + rng.uniform(0, 1.6) - tissue_log)
     wider = torch.maximum(wider, narrow)
-    spaces = wider * (1 - empty) + empty * rng.uniform(0.3, 1)
+    spaces = wider * (1 - empty) + empty * (rng.uniform(0, 0.3) if tight else rng.uniform(0.3, 1))
     ventricle = (wet * torch.sigmoid((vent - 0.12) * 30)).clamp(0, 1)
     return hu, spaces * (1 - ventricle), ventricle, pale, (grey_hu, fluid_hu)
 
