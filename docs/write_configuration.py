@@ -21,7 +21,7 @@ import annotated_types
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from ichnode.settings import DestinationSettings, Section, Settings
+from ichnode.settings import DESTINATIONS, Section, Settings
 
 ROOT = Path(__file__).parents[1]
 COMMENTED_FILE = ROOT / "deploy" / "ichnode.toml"
@@ -58,8 +58,8 @@ def render() -> str:
     reasons = dict(_reasons(COMMENTED_FILE.read_text(encoding="utf-8")))
     parts = [INTRODUCTION]
     for name, field in Settings.model_fields.items():
-        many = name == "destinations"
-        section = DestinationSettings if many else field.annotation
+        many = name in DESTINATIONS
+        section = DESTINATIONS.get(name, field.annotation)
         if not (isinstance(section, type) and issubclass(section, Section)):
             raise TypeError(f"{name} is no section")
         title = f"## `[[{name}]]`, one block each" if many else f"## `[{name}]`"

@@ -24,7 +24,7 @@ from ichnode.worklist.policy import Policy, Route
 from ichnode.worklist.worklist import Worklist
 
 MODEL = "2.25.1234567890"
-PACS = Route(name="pacs", sr=True, sc=True, ups=True, loopback=True)
+PACS = Route("pacs", frozenset({"sr", "sc", "ups"}), loopback=True)
 POLICY = Policy(destinations=(PACS,))
 
 _numbers = itertools.count(1)

@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from ichnode import __version__
-from ichnode.cli import administering, labelling, looking, models, running, sending, training
+from ichnode.cli import (
+    administering,
+    labelling,
+    looking,
+    models,
+    outputs,
+    running,
+    sending,
+    training,
+)
 from ichnode.cli.configuring import choose
 from ichnode.domain.errors import ConfigurationError, Fatal, IchnodeError, Transient
 
@@ -72,6 +81,7 @@ looking.register(app)
 sending.register(app)
 administering.register(app)
 models.register(app)
+outputs.register(app)
 labelling.register(app)
 training.register(app)
 

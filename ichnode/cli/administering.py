@@ -14,7 +14,7 @@ from ichnode.cli.configuring import settings_of as _settings
 from ichnode.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from ichnode.settings import DestinationSettings, Settings
+    from ichnode.settings import Settings
     from ichnode.worklist.worklist import Worklist
 
 database = typer.Typer(no_args_is_help=True, help="The database's schema.")
@@ -141,7 +141,7 @@ def _grounds(validation: Path | None, model_uid: str) -> str:
 def _what_opens(
     settings: Settings, model: dict[str, Any], scanners: tuple[str, ...], *, revoke: bool
 ) -> list[str]:
-    opened = [d for d in settings.destinations if not d.is_loopback]
+    opened = [d for d in settings.outputs if not d.is_loopback]
     lines = [
         f"Model: {model['name']} {model['version']} ({model['model_uid']})",
         f"Trained on: {model['data']}",
@@ -152,14 +152,9 @@ def _what_opens(
     if not opened:
         return [*lines, f"No destination outside this machine is configured: none is {verb}."]
     for d in opened:
-        kinds = ", ".join(_switched_on(d)) or "nothing"
-        lines.append(f"{verb}: {d.name} ({d.ae_title}@{d.host}:{d.port}) for {kinds}")
+        kinds = ", ".join(sorted(d.takes)) or "nothing"
+        lines.append(f"{verb}: {d.name} ({d.way}, {d.address}) for {kinds}")
     return lines
-
-
-def _switched_on(destination: DestinationSettings) -> list[str]:
-    """Return whatever can be on or off and is on, so that a new kind shows by itself."""
-    return [name for name, value in destination if value is True]
 
 
 def _what_waits(worklist: Worklist) -> str:

@@ -118,6 +118,7 @@ class Delivery(Enum):
     DELIVERED = "delivered"
     WITHHELD = "withheld"  # observe mode: the destination is not open for this model
     FAILED = "failed"  # given up; never a positive
+    SUPPRESSED = "suppressed"  # needed no longer: a person has seen the study
 
 
 class DeliveryEvent(Enum):
@@ -130,6 +131,7 @@ class DeliveryEvent(Enum):
     REQUEUED = "requeued"
     RELEASED = "released"  # a person opened the outputs
     REVOKED = "revoked"  # a person closed them again
+    SUPPRESSED = "suppressed"  # a person has seen the study before it was told
 
 
 DELIVERY: dict[tuple[Delivery, DeliveryEvent], Delivery] = {
@@ -143,6 +145,11 @@ DELIVERY: dict[tuple[Delivery, DeliveryEvent], Delivery] = {
     (Delivery.WAITING, DeliveryEvent.REVOKED): Delivery.WITHHELD,
     (Delivery.DUE, DeliveryEvent.REVOKED): Delivery.WITHHELD,
     (Delivery.WITHHELD, DeliveryEvent.ACKNOWLEDGED): Delivery.DELIVERED,  # it was on its way
+    (Delivery.WAITING, DeliveryEvent.SUPPRESSED): Delivery.SUPPRESSED,
+    (Delivery.DUE, DeliveryEvent.SUPPRESSED): Delivery.SUPPRESSED,
+    (Delivery.WITHHELD, DeliveryEvent.SUPPRESSED): Delivery.SUPPRESSED,
+    (Delivery.FAILED, DeliveryEvent.SUPPRESSED): Delivery.SUPPRESSED,
+    (Delivery.SUPPRESSED, DeliveryEvent.ACKNOWLEDGED): Delivery.DELIVERED,  # it was on its way
 }
 
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, get_args
 
-from ichnode.domain.findings import AnalysisResult, Finding
+from ichnode.domain.findings import AnalysisResult, Finding, LabelResult
 from ichnode.domain.reasons import Reason
 from ichnode.domain.series import InstanceRef
 
@@ -130,7 +130,8 @@ ShadowOutcome = Shadowed | Declined | Interrupted | Failed
 
 # ------------------------------------------------------------------ report
 
-DocumentKind = Literal["sr", "sc"]
+DocumentKind = Literal["sr", "sc", "kos", "gsps"]
+DOCUMENT_KINDS: tuple[DocumentKind, ...] = get_args(DocumentKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,11 @@ DocumentOutcome = Built | Failed
 
 # ------------------------------------------------------------------ send
 
-DeliveryKind = Literal["sr", "sc", "ups"]
+AlertKind = Literal["ups", "ups_rs", "hl7", "hl7_order", "fhir", "orthanc", "webhook", "command"]
+ALERT_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
+"""The deliveries that tell of an urgent study, as opposed to those that carry a document."""
+
+DeliveryKind = DocumentKind | AlertKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +196,7 @@ class StoredDocument:
 
 @dataclass(frozen=True, slots=True)
 class StudyRef:
-    """The study that a priority delivery is about. Holds PHI: never log it."""
+    """The study that an alert is about. Holds PHI: never log it."""
 
     study_uid: str
     accession_number: str
@@ -200,8 +205,38 @@ class StudyRef:
     issuer_of_patient_id: str
     patient_birth_date: str
     patient_sex: str
-    series_uid: str  # the trusted series
+    series_uid: str  # the series that was analysed
     instances: tuple[tuple[str, str], ...] = field(repr=False, default=())  # (class, SOP UID)
+    study_date: str = ""
+    study_time: str = ""
+    study_description: str = ""
+    ordered_priority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What is told of a study to those who are told in words instead of by a document.
+
+    Attributes
+    ----------
+    withdrawn : bool
+        A person took the study off the front of the list: what was told before was a mistake.
+    finding, labels : Finding, tuple of LabelResult
+        Of the series that was analysed.
+    analysed_at : datetime
+        Aware, by the database's clock.
+    documents : tuple of DocumentRef
+        Ours about the same analysis that exist, such as its Structured Report.
+    """
+
+    withdrawn: bool
+    finding: Finding
+    labels: tuple[LabelResult, ...]
+    model_name: str
+    model_version: str
+    model_uid: str
+    analysed_at: datetime
+    documents: tuple[DocumentRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +248,9 @@ class DeliveryItem:
     urgent: bool
     attempts: int
     revision: int  # of the study's verdict
-    document: StoredDocument | None = None  # for sr and sc
-    study: StudyRef | None = field(repr=False, default=None)  # for ups
+    document: StoredDocument | None = None  # where the kind is one of a document
+    study: StudyRef | None = field(repr=False, default=None)  # for an alert
+    alert: Alert | None = field(repr=False, default=None)  # likewise: what there is to tell
 
 
 @dataclass(frozen=True, slots=True)

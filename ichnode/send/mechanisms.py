@@ -2,14 +2,12 @@
 
 Adding a mechanism takes, here, a class with `deliver` and a line in `mechanisms_for`; and elsewhere
 
-* its kind in `DeliveryKind` and in the type of ``Delivery.kind`` (`domain.work`,
-  `worklist.tables`),
-* an option of that name in `DestinationSettings` and in `worklist.policy.Route`, which
-  `service.assembly` makes of it,
-* for one that raises a priority a place in `worklist.policy.PRIORITY_KINDS`: its rows are then
-  made, withheld and retried like those that are there; one that carries a new kind of document
-  also takes that document (`DocumentKind`, `report`, and the constraints that name the kinds),
-* its word on the page (`web.wording.KINDS`).
+* its kind in `domain.work`: an `AlertKind` for one that tells of an urgent study, whose rows are
+  then made, withheld and retried like those that are there; a `DocumentKind` for one that carries
+  a new kind of document, which `report` writes,
+* a place in what a kind of destination takes (`settings.destinations`), or a new kind of
+  destination in `settings.loading.DESTINATIONS`,
+* its word on the page (`web.wording.KINDS`), its block in deploy/ichnode.toml.
 """
 
 from __future__ import annotations
@@ -18,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ichnode.domain.work import DeliveryItem, DeliveryKind, DeliveryResult
+from ichnode.domain.work import DOCUMENT_KINDS, DeliveryItem, DeliveryKind, DeliveryResult
 from ichnode.send.association import Peer
 from ichnode.send.scu import StoreMechanism
 from ichnode.send.ups import UpsMechanism
-from ichnode.settings import DestinationSettings
+from ichnode.settings import Destination, DestinationSettings
 
 
 class Mechanism(Protocol):
@@ -40,11 +38,25 @@ class Mechanism(Protocol):
         """
         ...
 
+    def preview(self, item: DeliveryItem) -> str:
+        """Return what `deliver` would send about this row, as text; nothing is sent."""
+        ...
+
 
 def mechanisms_for(
+    destination: Destination, spool: Path, calling_ae: str
+) -> Mapping[DeliveryKind, Mechanism]:
+    """Return the mechanism of each kind of delivery that a destination takes."""
+    match destination:
+        case DestinationSettings():
+            return _dicom(destination, spool, calling_ae)
+        case _:
+            raise TypeError(f"nothing is sent to a {type(destination).__name__}")
+
+
+def _dicom(
     destination: DestinationSettings, spool: Path, calling_ae: str
 ) -> Mapping[DeliveryKind, Mechanism]:
-    """Return the mechanism of each kind of delivery, for one destination."""
     peer = Peer(
         destination.host,
         destination.port,
@@ -54,7 +66,6 @@ def mechanisms_for(
     )
     store = StoreMechanism(peer, spool)
     return {
-        "sr": store,
-        "sc": store,
+        **dict.fromkeys(DOCUMENT_KINDS, store),
         "ups": UpsMechanism(peer, create_if_missing=destination.create_if_missing),
     }

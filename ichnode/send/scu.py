@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydicom import dcmread
+
 from ichnode.domain.work import (
     Acknowledged,
     DeliveryItem,
@@ -95,6 +97,14 @@ class StoreMechanism:
         except NothingAccepted:
             for item, _ in documents:
                 yield item.delivery_id, _not_taken()
+
+    def preview(self, item: DeliveryItem) -> str:
+        """Return the elements of the document that would be stored."""
+        if item.document is None:
+            return ""
+        priority = "HIGH" if item.urgent else "MEDIUM"
+        held = dcmread(resolve(self._spool, item.document.path), stop_before_pixels=True)
+        return f"C-STORE, priority {priority}\n{held}"
 
     def _remembered(self, item: DeliveryItem, result: DeliveryResult) -> DeliveryResult:
         """Keep the class of a report that may have arrived: in another it would be a second one.

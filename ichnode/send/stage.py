@@ -22,7 +22,7 @@ from ichnode.domain.work import (
 from ichnode.send.association import FellSilent
 from ichnode.send.breaker import Breaker, State
 from ichnode.send.mechanisms import Mechanism, mechanisms_for
-from ichnode.settings import DestinationSettings, SendSettings
+from ichnode.settings import Destination, SendSettings
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class SendStage:
     ----------
     spool : Path
         Where documents are.
-    destinations : sequence of DestinationSettings
+    destinations : sequence of Destination
         Where results go.
     settings : SendSettings
         How long a destination that does not answer is left alone, at most.
@@ -47,7 +47,7 @@ class SendStage:
     def __init__(
         self,
         spool: Path,
-        destinations: Sequence[DestinationSettings],
+        destinations: Sequence[Destination],
         settings: SendSettings,
         *,
         calling_ae: str,

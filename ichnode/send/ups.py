@@ -124,6 +124,19 @@ class UpsMechanism:
             for delivery_id, _ in studies:
                 yield delivery_id, Undelivered("The peer offers no UPS service.", permanent=True)
 
+    def preview(self, item: DeliveryItem) -> str:
+        """Return the query, and what follows from its answer."""
+        if (study := item.study) is None:
+            return ""
+        steps = [
+            f"C-FIND (UPS Pull, Query or Watch)\n{_by_study(study, SCHEDULED)}",
+            f"N-SET of every task found\n{_to_high()}",
+        ]
+        if self._create:
+            task = new_task(study, self._clock.now())
+            steps.append(f"N-CREATE where the study has no task\n{task}")
+        return "\n\n".join(steps)
+
     def _raise(self, tasks: _Tasks, study: StudyRef) -> DeliveryResult:
         if not tasks.can_find or not tasks.can_set:
             return Undelivered("The peer does not let us find and change tasks.", permanent=True)
@@ -183,9 +196,7 @@ class _Tasks:
 
     def set_high(self, task: Task) -> DeliveryResult:
         """Set the priority of a scheduled task (PS3.4 CC.2.6: no Transaction UID while it is)."""
-        change = Dataset()
-        change.ScheduledProcedureStepPriority = HIGH
-        answer, _ = self._association.send_n_set(change, PUSH, task.uid, meta_uid=PULL)
+        answer, _ = self._association.send_n_set(_to_high(), PUSH, task.uid, meta_uid=PULL)
         status = status_of(answer)
         if status is None:
             raise _Silent("The change of the priority failed")
@@ -226,6 +237,12 @@ def _judge(status: int) -> DeliveryResult:
     if status == _SUCCESS or is_warning(status):
         return Acknowledged(status)
     return Undelivered(f"The peer refused with status 0x{status:04X}.", status)
+
+
+def _to_high() -> Dataset:
+    change = Dataset()
+    change.ScheduledProcedureStepPriority = HIGH
+    return change
 
 
 def _offer(*, create: bool) -> list[tuple[str, str]]:

@@ -33,8 +33,7 @@ def policy_of(settings: Settings) -> Policy:
         key_image=settings.report.key_image,
         waiting_cap=timedelta(minutes=settings.queue.waiting_cap_minutes),
         destinations=tuple(
-            Route(name=d.name, sr=d.sr, sc=d.sc, ups=d.ups, loopback=d.is_loopback)
-            for d in settings.destinations
+            Route(name=d.name, kinds=d.takes, loopback=d.is_loopback) for d in settings.outputs
         ),
     )
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from ichnode.domain.errors import IchnodeError
-from ichnode.settings import DestinationSettings, Settings
+from ichnode.settings import Destination, Settings
 from ichnode.spool import free_bytes
 
 CLOCK_TOLERANCE_S = 2.0
@@ -39,7 +39,7 @@ def _ask(name: str, question: Callable[[], str]) -> Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Ask everything: database, disk, clock, model, device and every destination by C-ECHO."""
+    """Ask everything: database, disk, clock, model, device and every destination."""
     yield _ask("database", lambda: _database(settings))
     yield _ask("disk", lambda: _disk(settings))
     yield _ask("clock", lambda: _clock(settings))
@@ -47,7 +47,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _ask("device", lambda: _device(settings.infer.device))
     yield _ask("jobs", lambda: _jobs(settings))
     yield _mode(settings)
-    for destination in settings.destinations:
+    for destination in settings.outputs:
         yield _destination(destination, settings.receive.ae_title)
 
 
@@ -157,7 +157,7 @@ def _jobs(settings: Settings) -> str:
 
 
 def _mode(settings: Settings) -> Check:
-    outside = [d.name for d in settings.destinations if not d.is_loopback]
+    outside = [d.name for d in settings.outputs if not d.is_loopback]
     try:
         from ichnode.nets.registry import Registry
         from ichnode.service.assembly import open_worklist
@@ -174,14 +174,8 @@ def _mode(settings: Settings) -> Check:
     return Check("mode", True, f"Observe mode: only loopback gets anything.{closed}")
 
 
-def _destination(destination: DestinationSettings, calling_ae: str) -> Check:
-    from ichnode.send.sender import echo
+def _destination(destination: Destination, calling_ae: str) -> Check:
+    from ichnode.send.asking import ask
 
-    answer = echo(
-        destination.host,
-        destination.port,
-        called_ae=destination.ae_title,
-        calling_ae=calling_ae,
-        timeout_s=min(destination.timeout_s, 10.0),
-    )
+    answer = ask(destination, calling_ae)
     return Check(f"destination {destination.name}", answer.ok, answer.sentence)

@@ -265,13 +265,13 @@ def _run_deliver(settings: Settings, stopping: Stopping) -> None:
     report = ReportStage(settings.node.spool, settings.report)
     send = SendStage(
         settings.node.spool,
-        settings.destinations,
+        settings.outputs,
         settings.send,
         calling_ae=settings.receive.ae_title,
     )
     with closing(open_worklist(settings)) as worklist:
         loops = [_loop("report", worklist.documents, report, settings, stopping, worklist)]
-        for destination in settings.destinations:
+        for destination in settings.outputs:
             # One loop each: a peer that answers slowly holds up nobody but itself.
             outbox = worklist.outbox(_all_but(destination.name, settings, send.shut))
             loops.append(_loop("send", outbox, send, settings, stopping, worklist))
@@ -282,7 +282,7 @@ def _all_but(
     name: str, settings: Settings, shut: Callable[[], frozenset[str]]
 ) -> Callable[[], frozenset[str]]:
     """Return what names every destination but one, and that one too while it is shut."""
-    others = frozenset(d.name for d in settings.destinations) - {name}
+    others = frozenset(d.name for d in settings.outputs) - {name}
     return lambda: others | shut()
 
 

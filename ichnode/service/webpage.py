@@ -28,7 +28,7 @@ def make_server(settings: Settings, worklist: Worklist) -> WebServer:
 
 def mode_of(settings: Settings, worklist: Worklist) -> Mode:
     """Say whether the outputs are open for the model that runs now."""
-    outside = tuple(d.name for d in settings.destinations if not d.is_loopback)
+    outside = tuple(d.name for d in settings.outputs if not d.is_loopback)
     try:
         champion = Registry(settings.infer.models).find("champion")
     except ModelUnusable:

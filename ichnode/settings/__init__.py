@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ichnode.settings.destinations import Destination, DestinationSettings
 from ichnode.settings.loading import (
     DEFAULT_FILE,
+    DESTINATIONS,
     FILE_VARIABLE,
     Settings,
     explain,
@@ -14,7 +16,6 @@ from ichnode.settings.loading import (
 )
 from ichnode.settings.sections import (
     AETitle,
-    DestinationSettings,
     HousekeepSettings,
     InferSettings,
     LogSettings,
@@ -31,8 +32,10 @@ from ichnode.settings.sections import (
 
 __all__ = [
     "DEFAULT_FILE",
+    "DESTINATIONS",
     "FILE_VARIABLE",
     "AETitle",
+    "Destination",
     "DestinationSettings",
     "HousekeepSettings",
     "InferSettings",

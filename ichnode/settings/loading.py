@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, field_validator
+from pydantic import ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -22,8 +22,8 @@ from pydantic_settings import (
 )
 
 from ichnode.domain.errors import ConfigurationError
+from ichnode.settings.destinations import Destination, DestinationSettings
 from ichnode.settings.sections import (
-    DestinationSettings,
     HousekeepSettings,
     InferSettings,
     LogSettings,
@@ -74,13 +74,17 @@ class Settings(BaseSettings):
     retrain: RetrainSettings = RetrainSettings()
     logs: LogSettings = LogSettings()
 
-    @field_validator("destinations")
-    @classmethod
-    def _unique(cls, value: tuple[DestinationSettings, ...]) -> tuple[DestinationSettings, ...]:
-        names = [destination.name for destination in value]
+    @model_validator(mode="after")
+    def _unique(self) -> Settings:
+        names = [destination.name for destination in self.outputs]
         if len(set(names)) != len(names):
             raise ValueError("two destinations have the same name")
-        return value
+        return self
+
+    @property
+    def outputs(self) -> tuple[Destination, ...]:
+        """Everywhere results go, whatever the way."""
+        return tuple(one for section in DESTINATIONS for one in getattr(self, section))
 
     @classmethod
     def settings_customise_sources(
@@ -93,6 +97,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over what was handed in, which is the file."""
         return (env_settings, init_settings)
+
+
+DESTINATIONS: Mapping[str, type[Destination]] = {"destinations": DestinationSettings}
+"""The sections that are lists of destinations, ``[[section]]`` in the file."""
 
 
 def find_file(path: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
@@ -242,8 +250,8 @@ def explain(error: ValidationError) -> str:
 
 def _known_beside(place: tuple[int | str, ...]) -> list[str]:
     """Return the right names where a wrong one was found."""
-    if len(place) == 3 and place[0] == "destinations":
-        return [f"destinations.{place[1]}.{key}" for key in DestinationSettings.model_fields]
+    if len(place) == 3 and (kind := DESTINATIONS.get(str(place[0]))):
+        return [f"{place[0]}.{place[1]}.{key}" for key in kind.model_fields]
     return [*known_names(), *Settings.model_fields]
 
 

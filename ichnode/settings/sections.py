@@ -140,32 +140,6 @@ class ReportSettings(Section):
     series_number_sc: int = 9003
 
 
-class DestinationSettings(Section):
-    """Where results go."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    ae_title: AETitle
-    host: str
-    port: int = Field(ge=1, le=65535)
-    sr: bool = True
-    sc: bool = True
-    ups: bool = False
-    """Raise the Scheduled Procedure Step Priority of the study's reading task (UPS)."""
-    create_if_missing: bool = False
-    """Create a reading task where the study has none."""
-    timeout_s: float = Field(30.0, gt=0)
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the destination is on this machine, and so open in observe mode."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
 class SendSettings(Section):
     """The outbox."""
 

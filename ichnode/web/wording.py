@@ -40,9 +40,23 @@ DELIVERIES: dict[Delivery, str] = {
     Delivery.DELIVERED: "delivered",
     Delivery.WITHHELD: "withheld",
     Delivery.FAILED: "not delivered, given up",
+    Delivery.SUPPRESSED: "not sent, seen before",
 }
 
-KINDS = {"sr": "Report", "sc": "Key image", "ups": "Priority"}
+KINDS = {
+    "sr": "Report",
+    "sc": "Key image",
+    "kos": "Key objects",
+    "gsps": "Presentation state",
+    "ups": "Priority",
+    "ups_rs": "Priority",
+    "hl7": "Result message",
+    "hl7_order": "Order priority",
+    "fhir": "Observation",
+    "orthanc": "Label",
+    "webhook": "Web hook",
+    "command": "Command",
+}
 
 LABELS = {
     "any": "Any haemorrhage",

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, assert_never
 
 from sqlalchemy import ColumnElement, case, exists, or_, select
 
-from ichnode.domain.lifecycle import DELIVERY, Delivery, DeliveryEvent, Document, advance
+from ichnode.domain.errors import ConfigurationError
+from ichnode.domain.findings import Finding
+from ichnode.domain.lifecycle import (
+    DELIVERY,
+    Band,
+    Delivery,
+    DeliveryEvent,
+    Document,
+    advance,
+)
 from ichnode.domain.work import (
+    ALERT_KINDS,
     Acknowledged,
+    Alert,
     DeliveryItem,
     DeliveryOutcome,
     DeliveryResult,
     DeliveryWork,
     Dispatched,
+    DocumentRef,
     Failed,
     Lease,
     Reclass,
@@ -27,7 +39,7 @@ from ichnode.domain.work import (
 from ichnode.worklist import leases
 from ichnode.worklist import tables as t
 from ichnode.worklist.outbox import enter_document
-from ichnode.worklist.policy import Policy
+from ichnode.worklist.policy import Policy, Route
 from ichnode.worklist.transactions import Database, Transaction
 
 _BRISK = 2  # this many changes of class go without a pause
@@ -160,8 +172,9 @@ class Outbox:
         return bool(rows)
 
     def _settle(self, transaction: Transaction, row: t.Delivery, outcome: DeliveryOutcome) -> None:
-        if row.state is Delivery.WITHHELD and not _is_acknowledged(row, outcome):
-            return  # closed while it was on its way: it is not tried again
+        gone = row.state in (Delivery.WITHHELD, Delivery.SUPPRESSED)
+        if gone and not _is_acknowledged(row, outcome):
+            return  # closed, or seen, while it was on its way: it is not tried again
         match outcome:
             case Failed(error):
                 self._undelivered(transaction, row, Undelivered(error))
@@ -173,6 +186,36 @@ class Outbox:
                     row.due_at = transaction.now + self._policy.delivery_retry.wait(1)
             case _:
                 assert_never(outcome)
+
+    def rehearse(self, study_uid: str, destination: str) -> tuple[DeliveryItem, ...]:
+        """Return what a destination would get about a study now, whatever it got before.
+
+        Documents that are not built, or that nobody writes about this finding, are not among them.
+
+        Raises
+        ------
+        ConfigurationError
+            When nothing was found in the study yet, or there is no such study or destination.
+        """
+        routes = [one for one in self._policy.destinations if one.name == destination]
+        if not routes:
+            raise ConfigurationError(f"There is no destination {destination!r}.")
+        with self._database.reading() as transaction:
+            session = transaction.session
+            study = session.scalar(select(t.Study).where(t.Study.study_uid == study_uid))
+            if study is None:
+                raise ConfigurationError(f"There is no study {study_uid[:64]!r}.")
+            analysis = session.scalar(
+                select(t.Analysis)
+                .join(t.Series, t.Series.analysis_id == t.Analysis.id)
+                .where(t.Series.study_id == study.id)
+                .order_by((t.Series.series_uid == study.trusted_series_uid).desc(), t.Series.id)
+                .limit(1)
+            )
+            if analysis is None:
+                raise ConfigurationError("No series of that study has a result yet.")
+            rows = _rehearsed(transaction, study, analysis, routes[0])
+            return tuple(_item(transaction, row) for row in rows)
 
     def _result(self, transaction: Transaction, row: t.Delivery, result: DeliveryResult) -> None:
         match result:
@@ -265,6 +308,33 @@ class Outbox:
         return transaction.now + self._policy.delivery_retry.wait(row.attempts)
 
 
+def _rehearsed(
+    transaction: Transaction, study: t.Study, analysis: t.Analysis, route: Route
+) -> Iterator[t.Delivery]:
+    """Yield rows that are in no outbox."""
+    documents: dict[str, int] = {
+        one.kind: one.id
+        for one in transaction.session.scalars(
+            select(t.Document)
+            .where(t.Document.analysis_id == analysis.id, t.Document.state == Document.BUILT)
+            .order_by(t.Document.id.desc())  # the first that was built is kept
+        )
+    }
+    for number, kind in enumerate(sorted(route.kinds), start=1):
+        if kind in ALERT_KINDS or kind in documents:
+            yield t.Delivery(
+                id=number,
+                study_id=study.id,
+                analysis_id=analysis.id,
+                document_id=documents.get(kind),
+                kind=kind,
+                destination=route.name,
+                revision=study.revision,
+                urgent=analysis.finding is Finding.POSITIVE,
+                attempts=0,
+            )
+
+
 def _is_acknowledged(row: t.Delivery, outcome: DeliveryOutcome) -> bool:
     if not isinstance(outcome, Dispatched):
         return False
@@ -280,6 +350,36 @@ def _item(transaction: Transaction, row: t.Delivery) -> DeliveryItem:
         revision=row.revision,
         document=_document(transaction, row.document_id),
         study=_study(transaction, row) if row.document_id is None else None,
+        alert=_alert(transaction, row) if row.document_id is None else None,
+    )
+
+
+def _alert(transaction: Transaction, row: t.Delivery) -> Alert:
+    session = transaction.session
+    analysis = session.get_one(t.Analysis, row.analysis_id)
+    band = session.scalar(
+        select(t.Verdict.band).where(
+            t.Verdict.study_id == row.study_id, t.Verdict.revision == row.revision
+        )
+    )
+    documents = session.scalars(
+        select(t.Document)
+        .where(t.Document.analysis_id == analysis.id, t.Document.state == Document.BUILT)
+        .order_by(t.Document.id)
+    )
+    study_uid = session.get_one(t.Study, row.study_id).study_uid
+    return Alert(
+        withdrawn=band is not None and band is not Band.URGENT,
+        finding=analysis.finding,
+        labels=analysis.result.labels,
+        model_name=analysis.model_name,
+        model_version=analysis.model_version,
+        model_uid=analysis.model_uid,
+        analysed_at=analysis.started_at,
+        documents=tuple(
+            DocumentRef(one.sop_class_uid, one.sop_uid, one.document_series_uid or "", study_uid)
+            for one in documents
+        ),
     )
 
 
@@ -316,6 +416,10 @@ def _study(transaction: Transaction, row: t.Delivery) -> StudyRef:
         series_uid=series.series_uid,
         # Once each, however many header variants there are.
         instances=tuple(dict.fromkeys((one.sop_class_uid, one.sop_uid) for one in headers)),
+        study_date=study.study_date,
+        study_time=study.study_time,
+        study_description=study.study_description,
+        ordered_priority=study.ordered_priority,
     )
 
 

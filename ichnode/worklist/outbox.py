@@ -9,14 +9,21 @@ from sqlalchemy import select
 from ichnode.domain import lifecycle
 from ichnode.domain.findings import Finding
 from ichnode.domain.ids import result_uid
-from ichnode.domain.work import DeliveryKind, DocumentKind
+from ichnode.domain.work import ALERT_KINDS, DeliveryKind, DocumentKind
 from ichnode.worklist import tables as t
-from ichnode.worklist.policy import PRIORITY_KINDS, Policy, Route
+from ichnode.worklist.policy import Policy, Route
 from ichnode.worklist.transactions import Transaction
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-FIRST_CLASS: dict[DocumentKind, str] = {"sr": COMPREHENSIVE_3D_SR, "sc": SECONDARY_CAPTURE}
+KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
+GRAYSCALE_PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
+FIRST_CLASS: dict[DocumentKind, str] = {
+    "sr": COMPREHENSIVE_3D_SR,
+    "sc": SECONDARY_CAPTURE,
+    "kos": KEY_OBJECT_SELECTION,
+    "gsps": GRAYSCALE_PRESENTATION_STATE,
+}
 """The class that is built unasked; a peer may ask for another SR class."""
 
 NEGATIVE_WAITS_S = 300.0  # the head start of a positive document
@@ -113,8 +120,8 @@ def owe_alert(
     series: t.Series,
     analysis: t.Analysis,
 ) -> None:
-    """Enter the deliveries that raise the study's priority, for this revision of its verdict."""
-    for kind in PRIORITY_KINDS:
+    """Enter the deliveries that tell of an urgent study, for this revision of its verdict."""
+    for kind in ALERT_KINDS:
         for route in policy.takers(kind):
             _enter_delivery(transaction, study, series, analysis, route, kind, None)
 

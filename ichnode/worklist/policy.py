@@ -15,23 +15,19 @@ class Route:
 
     Attributes
     ----------
+    kinds : frozenset of DeliveryKind
+        What it is sent.
     loopback : bool
         Whether it is on this machine, and so open before anybody commissioned a model.
     """
 
     name: str
-    sr: bool = True
-    sc: bool = True
-    ups: bool = False
+    kinds: frozenset[DeliveryKind] = frozenset(("sr", "sc"))
     loopback: bool = False
 
     def takes(self, kind: DeliveryKind) -> bool:
-        """Say whether the destination wants this kind; a new mechanism is a new field."""
-        return bool(getattr(self, kind))
-
-
-PRIORITY_KINDS: tuple[DeliveryKind, ...] = ("ups",)
-"""The deliveries that raise a study's priority, as opposed to those that carry a document."""
+        """Say whether the destination wants this kind."""
+        return kind in self.kinds
 
 
 WORK_RETRY = RetryPolicy(attempts=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 import ichnode
 from ichnode.domain.errors import ConfigurationError, SchemaMismatch
@@ -71,10 +73,32 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
         When the database does not answer.
     """
     _refuse_newer(current(engine))
-    with reported(), engine.begin() as connection:
-        if engine.dialect.name != "sqlite":  # where BEGIN IMMEDIATE has shut out the others
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    with reported(), _alone(engine) as connection:
         command.upgrade(_config(connection=connection), revision)
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """Hold a transaction in which nobody else upgrades.
+
+    SQLite cannot alter a table: it is copied and dropped, and what refers to it must not notice.
+    Foreign keys are examined when all is done instead.
+    """
+    if engine.dialect.name != "sqlite":
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            yield connection
+        return
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection  # no transaction has begun yet
+        driver.execute("PRAGMA foreign_keys=OFF").close()
+        try:
+            with connection.begin():  # BEGIN IMMEDIATE, which shuts out the others
+                yield connection
+                if connection.execute(text("PRAGMA foreign_key_check")).first() is not None:
+                    raise SchemaMismatch("The upgrade would lose rows; nothing was changed.")
+        finally:
+            driver.execute("PRAGMA foreign_keys=ON").close()
 
 
 def check(engine: Engine) -> None:

@@ -23,6 +23,7 @@ from ichnode.domain.lifecycle import (
     advance,
 )
 from ichnode.domain.work import (
+    DOCUMENT_KINDS,
     Analysed,
     AnalysisOutcome,
     AnalysisWork,
@@ -116,7 +117,7 @@ class Settling:
         """Return what is written about an analysis."""
         match analysis.finding:
             case Finding.POSITIVE:
-                return ("sr", "sc") if self._policy.key_image else ("sr",)
+                return tuple(kind for kind in DOCUMENT_KINDS if self._is_wanted(kind))
             case Finding.REVIEW:
                 return ("sr",)
             case Finding.NEGATIVE:
@@ -124,6 +125,16 @@ class Settling:
                 succeeds = self._has_report_of_another_set(analysis)
                 return ("sr",) if self._policy.negative_sr or succeeds else ()
         assert_never(analysis.finding)
+
+    def _is_wanted(self, kind: DocumentKind) -> bool:
+        """Say whether a positive gets such a document: report and key image are kept unasked."""
+        match kind:
+            case "sr":
+                return True
+            case "sc":
+                return self._policy.key_image
+            case _:
+                return bool(self._policy.takers(kind))
 
     def _has_report_of_another_set(self, analysis: t.Analysis) -> bool:
         found = self._transaction.session.scalar(

@@ -9,7 +9,7 @@ delivery, and within a table by key, so that nobody waits in a circle. They lock
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import (
     CheckConstraint,
@@ -25,7 +25,7 @@ from ichnode.domain import lifecycle
 from ichnode.domain.findings import AnalysisResult
 from ichnode.domain.findings import Finding as FindingValue
 from ichnode.domain.series import Header
-from ichnode.domain.work import Phase
+from ichnode.domain.work import DOCUMENT_KINDS, DeliveryKind, DocumentKind, Phase
 from ichnode.worklist.columns import (
     HeaderText,
     JsonText,
@@ -36,6 +36,8 @@ from ichnode.worklist.learning import Feedback as Feedback
 from ichnode.worklist.learning import Label as Label
 from ichnode.worklist.learning import Shadow as Shadow
 from ichnode.worklist.mapping import Base, Code, Digest, Leased, Uid, partial, whole_lease
+
+_IS_DOCUMENT = "kind IN ({})".format(", ".join(f"'{kind}'" for kind in DOCUMENT_KINDS))
 
 
 class Study(Base):
@@ -242,7 +244,7 @@ class Document(Leased, Base):
     analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"))
     series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), index=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
-    kind: Mapped[Literal["sr", "sc"]] = mapped_column(Code)
+    kind: Mapped[DocumentKind] = mapped_column(Code)
     sop_class_uid: Mapped[str] = mapped_column(Uid)
     sop_uid: Mapped[str] = mapped_column(Uid, unique=True)
     urgent: Mapped[bool]
@@ -261,7 +263,7 @@ class Document(Leased, Base):
     __table_args__ = (
         whole_lease(),
         UniqueConstraint("analysis_id", "kind", "sop_class_uid"),
-        CheckConstraint("kind IN ('sr', 'sc')", name="kind"),
+        CheckConstraint(_IS_DOCUMENT, name="kind"),
         CheckConstraint(
             "(state = 'built') = (path IS NOT NULL AND sha256 IS NOT NULL)", name="built"
         ),
@@ -277,7 +279,7 @@ class Delivery(Leased, Base):
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
     analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"))
     document_id: Mapped[int | None] = mapped_column(ForeignKey("document.id"), index=True)
-    kind: Mapped[Literal["sr", "sc", "ups"]] = mapped_column(Code)
+    kind: Mapped[DeliveryKind] = mapped_column(Code)
     destination: Mapped[str] = mapped_column(String(64))
     revision: Mapped[int]
     urgent: Mapped[bool]
@@ -294,7 +296,7 @@ class Delivery(Leased, Base):
     __table_args__ = (
         whole_lease(),
         CheckConstraint("(state = 'delivered') = (delivered_at IS NOT NULL)", name="delivered"),
-        CheckConstraint("(kind IN ('sr', 'sc')) = (document_id IS NOT NULL)", name="document"),
+        CheckConstraint(f"({_IS_DOCUMENT}) = (document_id IS NOT NULL)", name="document"),
         # Exactly one report per analysis and destination, whatever SR class it ends up in ...
         partial(
             "uq_delivery_document",

@@ -24,7 +24,9 @@ OLD = 10
 TIMEOUT_S = 0.4
 IMPATIENT = RetryPolicy(timedelta(milliseconds=10), longest=timedelta(milliseconds=10))
 POLICY = Policy(
-    destinations=tuple(Route(name=name, sc=False, loopback=True) for name in ("stalled", "well")),
+    destinations=tuple(
+        Route(name, frozenset({"sr"}), loopback=True) for name in ("stalled", "well")
+    ),
     key_image=False,
     delivery_retry=IMPATIENT,  # what failed at one is due again before the other had its turn
 )

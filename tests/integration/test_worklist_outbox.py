@@ -36,8 +36,8 @@ from tests.worklist_kit import (
 )
 
 COMPREHENSIVE = "1.2.840.10008.5.1.4.1.1.88.33"
-SR_ONLY = Route(name="pacs", sc=False, loopback=True)
-FAR = Route(name="far", sc=False, ups=True, loopback=False)
+SR_ONLY = Route("pacs", frozenset({"sr"}), loopback=True)
+FAR = Route("far", frozenset({"sr", "ups"}), loopback=False)
 
 
 def owe(

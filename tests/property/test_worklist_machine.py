@@ -46,8 +46,8 @@ from tests.worklist_kit import HandClock, analysed, slices
 
 POLICY = Policy(
     destinations=(
-        Route("pacs", ups=True, loopback=True),
-        Route("other", sc=False, loopback=True),
+        Route("pacs", frozenset({"sr", "sc", "ups"}), loopback=True),
+        Route("other", frozenset({"sr"}), loopback=True),
     ),
     negative_sr=True,
     batch=3,

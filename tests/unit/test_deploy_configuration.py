@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from ichnode.settings import DestinationSettings, Settings, known_names, load_settings
+from ichnode.settings import DESTINATIONS, Settings, known_names, load_settings
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "deploy" / "ichnode.toml"
@@ -50,13 +50,14 @@ def test_the_shipped_file_changes_nothing_as_it_is():
 def test_every_setting_is_in_the_shipped_file():
     """No setting is missing there, none is there that does not exist."""
     content = uncommented()
-    written = {f"{s}.{k}" for s, keys in content.items() if s != "destinations" for k in keys}
-    written |= {"destinations"} if "destinations" in content else set()
+    written = {f"{s}.{k}" for s, keys in content.items() if s not in DESTINATIONS for k in keys}
+    written |= DESTINATIONS.keys() & content.keys()
     assert written == set(known_names())
-    assert set(content["destinations"][0]) == set(DestinationSettings.model_fields)
+    for section, kind in DESTINATIONS.items():
+        assert set(content[section][0]) == set(kind.model_fields), section
 
 
-@pytest.mark.parametrize("section", [s for s in Settings.model_fields if s != "destinations"])
+@pytest.mark.parametrize("section", [s for s in Settings.model_fields if s not in DESTINATIONS])
 def test_every_default_in_the_shipped_file_is_the_real_one(section):
     """A default that is shown is the default that holds, to the type."""
     shown = uncommented()[section]
@@ -64,10 +65,11 @@ def test_every_default_in_the_shipped_file_is_the_real_one(section):
         assert json.dumps(shown[key]) == json.dumps(value), key
 
 
-def test_the_destination_in_the_shipped_file_is_right_and_shows_the_defaults():
-    """Its block may be switched on, and what is optional in it is at its default."""
-    block = uncommented()["destinations"][0]
-    destination = DestinationSettings(**block)
+@pytest.mark.parametrize("section", DESTINATIONS)
+def test_the_destinations_in_the_shipped_file_are_right_and_show_the_defaults(section):
+    """Each block may be switched on, and what is optional in it is at its default."""
+    block = uncommented()[section][0]
+    destination = DESTINATIONS[section](**block)
     for key, value in defaults(destination).items():
         assert block[key] == value, key
 

@@ -36,6 +36,13 @@ FORBIDDEN = {
         *((state, "REQUEUED") for state in ("WAITING", "DUE", "DELIVERED", "WITHHELD")),
         *((state, "RELEASED") for state in ("WAITING", "DUE", "DELIVERED", "FAILED")),
         *((state, "REVOKED") for state in ("DELIVERED", "WITHHELD", "FAILED")),
+        ("DELIVERED", "SUPPRESSED"),
+        # What a person has seen already is told to nobody any more, whoever asks.
+        *(
+            ("SUPPRESSED", event.name)
+            for event in life.DeliveryEvent
+            if event is not life.DeliveryEvent.ACKNOWLEDGED
+        ),
     },
     "verdict": {("ROUTINE", "LOWERED"), ("NOT_ANALYSED", "LOWERED")},
 }
