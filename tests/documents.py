@@ -39,6 +39,7 @@ from ichnode.imaging.masks import Heat, pack, pack_heat
 from ichnode.report.stage import ReportStage
 from ichnode.settings import ReportSettings
 from ichnode.spool import instance_path, resolve, write_durable
+from ichnode.worklist.outbox import FIRST_CLASS
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
@@ -189,7 +190,7 @@ def document_work(
 ) -> DocumentWork:
     """Return the work of one document about a series."""
     header = instances[0].header
-    sop_class_uid = changes.pop("sop_class_uid", SR_3D if kind == "sr" else SECONDARY_CAPTURE)
+    sop_class_uid = changes.pop("sop_class_uid", FIRST_CLASS[kind])
     given = changes.pop("result", None)
     work = DocumentWork(
         lease=LEASE,
@@ -226,7 +227,7 @@ def delivery_work(
     documents: Sequence[StoredDocument], *, urgent: bool = True, destination: str = "pacs"
 ) -> DeliveryWork:
     """Return the work of delivering documents."""
-    kinds: dict[str, DeliveryKind] = {SECONDARY_CAPTURE: "sc"}
+    kinds: dict[str, DeliveryKind] = {uid: kind for kind, uid in FIRST_CLASS.items()}
     items = tuple(
         DeliveryItem(number, kinds.get(one.sop_class_uid, "sr"), urgent, 1, 1, document=one)
         for number, one in enumerate(documents, start=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ _REGIME = 3  # so many like steps in a row are how this part was meant to be sca
 _JITTER_MM = 0.1
 
 Vector = npt.NDArray[np.float64]
+AnyT = TypeVar("AnyT", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,12 @@ def canonical(image: npt.NDArray[np.int16], plane: Plane) -> npt.NDArray[np.int1
     """Turn an image (y, x) into the canonical display; a view, never a resampling."""
     turned = image.T if plane.transpose else image
     return turned[:: -1 if plane.flip_rows else 1, :: -1 if plane.flip_columns else 1]
+
+
+def as_stored(shown: npt.NDArray[AnyT], plane: Plane) -> npt.NDArray[AnyT]:
+    """Turn the canonical display (y, x) back into the image as it is stored; a view."""
+    turned = shown[:: -1 if plane.flip_rows else 1, :: -1 if plane.flip_columns else 1]
+    return turned.T if plane.transpose else turned
 
 
 def along_normal(positions_mm: Sequence[Sequence[float]], plane: Plane) -> Vector:

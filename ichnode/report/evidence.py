@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from ichnode.domain.findings import LabelResult, Presence
 from ichnode.domain.series import Header, InstanceRef
 from ichnode.domain.work import DocumentRef, DocumentWork
 from ichnode.report.encoding import Elements, element, reference_item, sequence
@@ -57,13 +58,29 @@ def middle_slice(work: DocumentWork) -> KeySlice:
     return key_slice(work, order[len(order) // 2] if order else work.instances[0].header.sop_uid)
 
 
+def shown_slices(work: DocumentWork) -> list[tuple[KeySlice, list[LabelResult]]]:
+    """Return the key slices of what is present, each with the labels that it shows best.
+
+    That of "any" comes first; a slice, or a frame, is named once.
+    """
+    labels: dict[str, list[LabelResult]] = {work.result.of("any").key_sop_uid: []}
+    for label in work.result.labels:
+        if label.presence is Presence.PRESENT:
+            labels.setdefault(label.key_sop_uid, []).append(label)
+    return [(key_slice(work, uid), found) for uid, found in labels.items()]
+
+
 def evidence(work: DocumentWork) -> bytes:
     """Encode the reference to every image that was analysed, and to none that was left out."""
     analysed = {uid.partition("#")[0] for uid, _ in work.result.slice_probabilities}
+    return evidence_of(work, [i for i in work.instances if i.header.sop_uid in analysed])
+
+
+def evidence_of(work: DocumentWork, instances: Iterable[InstanceRef]) -> bytes:
+    """Encode the reference to some of the images of the analysed series."""
     images = [
         DocumentRef(i.header.sop_class_uid, i.header.sop_uid, work.series_uid, work.study_uid)
-        for i in work.instances
-        if i.header.sop_uid in analysed
+        for i in instances
     ]
     return _references(EVIDENCE, images)
 

@@ -29,9 +29,9 @@ _SCALE = (160, 10)  # pixels across and down
 _BRAIN_GREY = 108  # about that of 34 HU
 _BLACK, _PANEL_GREY, _RULE = (0, 0, 0), (22, 22, 22), (70, 70, 70)
 _WHITE, _SOFT, _FAINT = (235, 235, 235), (170, 170, 170), (120, 120, 120)
-_YELLOW, _ORANGE, _CYAN = (255, 221, 64), (255, 150, 50), (70, 225, 255)
+YELLOW, _ORANGE, CYAN = (255, 221, 64), (255, 150, 50), (70, 225, 255)
 
-_COLOURS = {Presence.PRESENT: _ORANGE, Presence.UNDETERMINED: _YELLOW, Presence.ABSENT: _FAINT}
+_COLOURS = {Presence.PRESENT: _ORANGE, Presence.UNDETERMINED: YELLOW, Presence.ABSENT: _FAINT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +150,10 @@ def draw(
         pen.line((columns, _BANNER_HEIGHT, columns, height), fill=_RULE)
     if mask is not None:
         at = (width - 6, _BANNER_HEIGHT + rows - 6)
-        pen.text(at, "AI outline", _CYAN, _font(14), anchor="rs")
+        pen.text(at, "AI outline", CYAN, _font(14), anchor="rs")
     if heat is not None:
         _legend(canvas, columns, width, foot)
-    _centred(pen, BANNER, (0, 0, width + _PANEL, _BANNER_HEIGHT), 22, _YELLOW)
+    _centred(pen, BANNER, (0, 0, width + _PANEL, _BANNER_HEIGHT), 22, YELLOW)
     pen.rectangle((width, _BANNER_HEIGHT, width + _PANEL, height), fill=_PANEL_GREY)
     _panel(pen, caption, width + _MARGIN, _BANNER_HEIGHT + _MARGIN)
     return np.asarray(canvas)
@@ -165,7 +165,7 @@ def _marked(
     """Return the slice with what the model says of its places: (y, x, 3)."""
     marked = np.repeat(grey[..., None], 3, axis=2) if heat is None else washed(grey, heat)
     if mask is not None:
-        marked[outline(mask, grey.shape)] = _CYAN
+        marked[outline(mask, grey.shape)] = CYAN
     return marked
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
+from typing import assert_never
 
 import structlog
 
@@ -12,6 +13,8 @@ from ichnode.domain.work import Built, DocumentWork
 from ichnode.report.encoding import EXPLICIT_LE
 from ichnode.report.heading import document_series_uid
 from ichnode.report.key_image import key_image
+from ichnode.report.key_objects import key_objects
+from ichnode.report.presentation_state import presentation_state
 from ichnode.report.source import Source
 from ichnode.report.structured_report import structured_report
 from ichnode.settings import ReportSettings
@@ -61,6 +64,13 @@ class ReportStage:
 
     def _content(self, work: DocumentWork) -> bytes:
         source = Source(resolve(self._spool, work.instances[0].path))
-        if work.kind == "sr":
-            return structured_report(work, self._settings, source)
-        return key_image(work, self._settings, source, self._spool)
+        match work.kind:
+            case "sr":
+                return structured_report(work, self._settings, source)
+            case "sc":
+                return key_image(work, self._settings, source, self._spool)
+            case "kos":
+                return key_objects(work, self._settings, source)
+            case "gsps":
+                return presentation_state(work, self._settings, source, self._spool)
+        assert_never(work.kind)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
+from pydicom import DataElement, Dataset, dcmread
 
 from ichnode.domain.work import (
     Acknowledged,
@@ -41,6 +41,7 @@ from ichnode.spool import resolve
 
 MEDIUM, HIGH = 0x0000, 0x0001  # PS3.7 9.3.1.1; pynetdicom's own default is LOW
 SUCCESS, DUPLICATE = 0x0000, 0x0111
+LONGEST_SHOWN = 1 << 16  # characters, or values, of an element in a preview
 
 SR_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.88.34",  # Comprehensive 3D, what IHE AIR names
@@ -104,6 +105,7 @@ class StoreMechanism:
             return ""
         priority = "HIGH" if item.urgent else "MEDIUM"
         held = dcmread(resolve(self._spool, item.document.path), stop_before_pixels=True)
+        held.walk(_in_full)
         return f"C-STORE, priority {priority}\n{held}"
 
     def _remembered(self, item: DeliveryItem, result: DeliveryResult) -> DeliveryResult:
@@ -142,6 +144,11 @@ class StoreMechanism:
         except (OSError, ValueError) as error:  # such as a file that is gone
             return Undelivered(f"It could not be sent: {type(error).__name__}.")
         return _other_class(document, taken)
+
+
+def _in_full(_: Dataset, element: DataElement) -> None:
+    """Have an element print its value, where pydicom would say how long it is."""
+    element.maxBytesToDisplay = LONGEST_SHOWN
 
 
 def _send(association: Any, path: Path, number: int, priority: int) -> DeliveryResult:

@@ -60,6 +60,10 @@ class DestinationSettings(Destination):
     port: int = Field(ge=1, le=65535)
     sr: bool = True
     sc: bool = True
+    kos: bool = False
+    """Name the key slices of positives in a Key Object Selection."""
+    gsps: bool = False
+    """Send a presentation state of the key slices of positives: brain window, words, outline."""
     ups: bool = False
     """Raise the Scheduled Procedure Step Priority of the study's reading task (UPS)."""
     create_if_missing: bool = False
@@ -68,7 +72,7 @@ class DestinationSettings(Destination):
     @property
     def takes(self) -> frozenset[DeliveryKind]:
         """The kinds that are switched on."""
-        kinds: tuple[DeliveryKind, ...] = ("sr", "sc", "ups")
+        kinds: tuple[DeliveryKind, ...] = ("sr", "sc", "kos", "gsps", "ups")
         return frozenset(kind for kind in kinds if getattr(self, kind))
 
     @property

@@ -138,6 +138,8 @@ class ReportSettings(Section):
     institution: str = ""
     series_number_sr: int = 9001
     series_number_sc: int = 9003
+    series_number_kos: int = 9005
+    series_number_gsps: int = 9007
 
 
 class SendSettings(Section):

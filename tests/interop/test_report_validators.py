@@ -1,4 +1,4 @@
-"""Our documents before the validators of other projects: dciodvfy and dsrdump."""
+"""Our documents before the validators of other projects: dciodvfy and those of dcmtk."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import subprocess
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
 
 from ichnode.domain.findings import Finding
 from ichnode.domain.ids import result_uid
 from ichnode.domain.work import DocumentRef
+from ichnode.imaging.geometry import as_stored, plane_of
 from ichnode.report.stage import ReportStage
 from ichnode.settings import ReportSettings
 from ichnode.spool import resolve
 from tests.documents import (
+    ct_slice,
     document_work,
     keep_series,
     request_attributes,
@@ -37,8 +40,17 @@ KNOWN = (
     # 99 (PS3.16 chapter 8), and no validator can have a list of them.
     r"Warning - Unrecognized defined term <99SITE> for value 1 of attribute "
     r"<Coding Scheme Designator>",
+    # Laterality is of paired body parts, and a head is none (PS3.3 C.7.3.1).
+    r"Error - Missing attribute Type 2C Conditional Element=<Laterality> Module=<GeneralSeries>",
 )
-NAMES = ("EnhancedSR", "ComprehensiveSR", "Comprehensive3DSR", "SCImage")
+NAMES = (
+    "EnhancedSR",
+    "ComprehensiveSR",
+    "Comprehensive3DSR",
+    "SCImage",
+    "KeyObjectSelectionDocument",
+    "GrayscaleSoftcopyPresentationState",
+)
 
 
 def build(spool, kind="sr", finding=Finding.POSITIVE, *, slices=5, changes=None, **more):
@@ -128,3 +140,74 @@ def test_dsrdump_reads_every_report(tmp_path, require_program, finding):
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.count("Measurement Group") == 6
+
+
+@pytest.mark.parametrize("with_order", [False, True])
+def test_key_objects_pass(tmp_path, require_program, with_order):
+    """The selection is valid, and dcmtk's reader parses its tree."""
+    order = {"RequestAttributesSequence": [request_attributes()]}
+    changes = order if with_order else {"AccessionNumber": ""}
+    path = build(tmp_path, "kos", changes=changes)
+    assert ("ReferencedRequestSequence" in dcmread(path)) == with_order
+    assert complaints(require_program("dciodvfy"), path) == []
+    done = subprocess.run(
+        [require_program("dsrdump"), str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    # What dsrdump says of every selection, having no check for its template.
+    assert done.stderr in ("", "W: Check for template constraints not yet supported\n")
+    assert done.stdout.startswith("Key Object Selection Document")
+    assert done.stdout.count("<contains IMAGE:=(CT image,)>") == 2
+
+
+def drawn(spool, changes):
+    """A result whose model draws the blood, upright, on the key slice."""
+    mask = np.zeros((64, 64), bool)
+    mask[32:38, 32:41] = True
+    uids = [one.header.sop_uid for one in keep_series(spool, 5, **changes)]
+    return with_volume(result(uids), 12.3, mask)
+
+
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (-1, 0, 0, 0, 1, 0)])
+def test_presentation_states_pass(tmp_path, require_program, orientation):
+    """With words, outline and, for a slice that lies otherwise, a rotation: valid for both."""
+    changes = {"ImageOrientationPatient": list(orientation)}
+    path = build(tmp_path, "gsps", changes=changes, result=drawn(tmp_path, changes))
+    assert len(dcmread(path).GraphicLayerSequence) == 2
+    assert complaints(require_program("dciodvfy"), path) == []
+    done = subprocess.run(
+        [require_program("dcmpschk"), str(path)], capture_output=True, text=True, check=False
+    )
+    # It takes no DT value with an offset for one, against its own pattern; that is in all of ours.
+    affected = re.findall(r"Affected attribute: (\w+)", done.stderr)
+    assert set(affected) <= {"ContributionDateTime"}, done.stderr
+
+
+@pytest.mark.parametrize(
+    "orientation",
+    [
+        (1, 0, 0, 0, 1, 0),
+        (-1, 0, 0, 0, 1, 0),
+        (1, 0, 0, 0, -1, 0),
+        (-1, 0, 0, 0, -1, 0),
+        (0, 1, 0, 1, 0, 0),
+        (0, -1, 0, 1, 0, 0),
+        (0, 1, 0, -1, 0, 0),
+        (0, -1, 0, -1, 0, 0),
+    ],
+)
+def test_dcmtk_shows_the_slice_upright_in_the_brain_window(tmp_path, require_program, orientation):
+    """As laid over the image by dcmtk, the state gives the picture that a radiologist reads."""
+    plane = plane_of(orientation)
+    hu = np.frombuffer(ct_slice(0).PixelData, "<i2").reshape(64, 64)
+    stored = np.ascontiguousarray(as_stored(hu, plane)).astype("<i2").tobytes()
+    changes = {"ImageOrientationPatient": list(orientation), "PixelData": stored}
+    path = build(tmp_path, "gsps", changes=changes)
+    instances = keep_series(tmp_path, 5, **changes)
+    image, shown = resolve(tmp_path, instances[-2].path), tmp_path / "shown.pgm"
+    program = require_program("dcmp2pgm")
+    subprocess.run([program, "--pstate", path, image, shown], check=True, capture_output=True)
+    found = np.asarray(Image.open(shown)).astype(int)
+    expected = np.clip(hu * (255 / 80), 0, 255)
+    assert found.shape == (64, 64)
+    assert np.abs(found - expected).max() <= 3  # a window of DICOM is half a value off

@@ -11,7 +11,7 @@ import pytest
 from pydicom import dcmread
 from pynetdicom import AE
 
-from ichnode.domain.work import Acknowledged
+from ichnode.domain.work import DOCUMENT_KINDS, Acknowledged
 from ichnode.send.sender import echo, find_files, send_files
 from ichnode.send.stage import SendStage
 from ichnode.settings import DestinationSettings, SendSettings
@@ -36,19 +36,19 @@ def stage_for(spool, port, ae_title):
 
 
 def test_documents_are_stored_and_found_once_however_often_they_are_sent(tmp_path, orthanc):
-    """SR and key image are in Orthanc byte for byte; sent again they are still one each."""
-    documents = stored_documents(tmp_path) + stored_documents(tmp_path, 1, "sc")
+    """Every document is in Orthanc byte for byte; sent again they are still one each."""
+    documents = [one for kind in DOCUMENT_KINDS for one in stored_documents(tmp_path, 1, kind)]
     stage = stage_for(tmp_path, orthanc.dicom_port, orthanc.aet)
     for _ in range(2):
         results = stage.handle(delivery_work(documents)).results
-        assert results == {1: Acknowledged(0), 2: Acknowledged(0)}
+        assert results == {number: Acknowledged(0) for number in (1, 2, 3, 4)}
         assert orthanc.sop_uids() == {document.sop_uid for document in documents}
     by_uid = {one["MainDicomTags"]["SOPInstanceUID"]: one["ID"] for one in orthanc.instances()}
     for document in documents:
         held = orthanc.file(by_uid[document.sop_uid])
         assert data_set_of(held) == data_set_of(resolve(tmp_path, document.path).read_bytes())
     modalities = {series["MainDicomTags"]["Modality"] for series in orthanc.get("series?expand")}
-    assert modalities == {"SR", "OT"}
+    assert modalities == {"SR", "OT", "KO", "PR"}
     orthanc.clear()
 
 

@@ -45,6 +45,14 @@ OTHERS = {
     "COMMENT": ("121106", "DCM", "Comment"),
     "ENGLISH": ("en-US", "RFC5646", "English (United States)"),
     "PROCESSING_EQUIPMENT": ("109102", "DCM", "Processing Equipment"),
+    "OF_INTEREST": ("113000", "DCM", "Of Interest"),
+    "KEY_OBJECT_DESCRIPTION": ("113012", "DCM", "Key Object Description"),
+    "LANGUAGE": ("121049", "DCM", "Language of Content Item and Descendants"),
+    "OBSERVER_TYPE": ("121005", "DCM", "Observer Type"),
+    "DEVICE_OBSERVER_UID": ("121012", "DCM", "Device Observer UID"),
+    "DEVICE_OBSERVER_NAME": ("121013", "DCM", "Device Observer Name"),
+    "DEVICE_OBSERVER_MANUFACTURER": ("121014", "DCM", "Device Observer Manufacturer"),
+    "DEVICE_OBSERVER_MODEL_NAME": ("121015", "DCM", "Device Observer Model Name"),
     "SOURCE_IMAGE": ("121322", "DCM", "Source image for image processing operation"),
 }
 
