@@ -24,6 +24,7 @@ from ichnode.imaging.header import orientation, pixel_spacing_mm
 from ichnode.imaging.hounsfield import to_hounsfield
 from ichnode.imaging.masks import LEAST_CHANCE, unpack, unpack_heat
 from ichnode.report import codes
+from ichnode.report.caption import Caption, Line
 from ichnode.report.encoding import (
     ascii_text,
     code_item,
@@ -40,7 +41,7 @@ from ichnode.report.heading import (
     document_series_uid,
     heading,
 )
-from ichnode.report.picture import BANNER, Caption, Line, draw, upright
+from ichnode.report.picture import AS_READ, BANNER, draw, upright
 from ichnode.report.source import Source
 from ichnode.report.structured_report import per_cent
 from ichnode.report.wash import Floats, laid
@@ -57,7 +58,7 @@ _TITLES = {
 }
 _NAMES = {"any": "any haemorrhage"}
 _PER_CENT = "Per cent: the model's certainty for the series"
-_READ = "Read the original images."
+_READ = "Preliminary: read the original images."
 
 
 def key_image(work: DocumentWork, settings: ReportSettings, source: Source, spool: Path) -> bytes:
@@ -124,7 +125,7 @@ def _picture(
     heat = _heat(work, shape, grey.shape) if settings.heat_map else None
     if heat is not None:
         caption = replace(caption, note=f"{_PER_CENT}, in the heat map for the place. {_READ}")
-    return draw(grey, caption, sides=("R", "L"), mask=_mask(work, shape), heat=heat)
+    return draw(grey, caption, sides=AS_READ, mask=_mask(work, shape), heat=heat)
 
 
 def _mask(work: DocumentWork, shape: tuple[int, int]) -> npt.NDArray[np.bool_] | None:

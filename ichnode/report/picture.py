@@ -1,56 +1,50 @@
 """The key image as a picture: the slice in the brain window, what the model says beside it.
 
 Grey values are those of a radiologist's own brain window, unmarked: nothing is drawn onto the
-brain. All words stand outside of it, except the letters that tell left from right. Where the model
-says where the blood is, the same slice stands beside it once more: with the heat map as a wash of
-colour, its scale below, and with the outline, around the blood and not on it.
+brain. All words stand outside of it, except the letters that tell the sides. Where the model says
+where the blood is, the same slice stands beside it once more: with the heat map as a wash of
+colour, its scale below, and with the outline, around the blood and not on it. The words then stand
+below both: the picture is about square, and its letters can be read where it is shown small.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter
 
-from ichnode.domain.findings import Presence
 from ichnode.imaging.masks import LEAST_CHANCE, Mask
+from ichnode.report.caption import (
+    FAINT,
+    MARGIN,
+    PANEL,
+    PANEL_GREY,
+    RULE,
+    SOFT,
+    WHITE,
+    YELLOW,
+    Caption,
+    font_of,
+    words_below,
+    words_beside,
+)
 from ichnode.report.wash import Floats, scale, washed
 
 LEVEL_HU, WIDTH_HU = 40, 80  # the brain window
 BANNER = "AI OUTPUT - NOT FOR DIAGNOSTIC USE"
 
 _LEAST_SIDE = 512
-_PANEL, _BANNER_HEIGHT, _LEGEND_HEIGHT, _MARGIN = 304, 40, 56, 16
-_SCALE = (160, 10)  # pixels across and down
+_BANNER_HEIGHT, _LEGEND_HEIGHT = 40, 64
+_SCALE = (150, 12)  # pixels across and down
 _BRAIN_GREY = 108  # about that of 34 HU
-_BLACK, _PANEL_GREY, _RULE = (0, 0, 0), (22, 22, 22), (70, 70, 70)
-_WHITE, _SOFT, _FAINT = (235, 235, 235), (170, 170, 170), (120, 120, 120)
-YELLOW, _ORANGE, CYAN = (255, 221, 64), (255, 150, 50), (70, 225, 255)
-
-_COLOURS = {Presence.PRESENT: _ORANGE, Presence.UNDETERMINED: YELLOW, Presence.ABSENT: _FAINT}
+CYAN = (70, 225, 255)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What the model says of one label."""
-
-    name: str
-    per_cent: float
-    presence: Presence
-
-
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """The words beside the slice."""
-
-    title: str
-    lines: Sequence[Line]
-    facts: Sequence[tuple[str, str]]  # (what, value)
-    note: str
+Sides = tuple[str, str, str, str]
+"""Letters for the left, right, upper and lower edge of a slice."""
+AS_READ: Sides = ("R", "L", "A", "P")
 
 
 def upright(
@@ -110,7 +104,7 @@ def draw(
     grey: npt.NDArray[np.uint8],
     caption: Caption,
     *,
-    sides: tuple[str, str] | None,
+    sides: Sides | None,
     mask: Mask | None = None,
     heat: Floats | None = None,
 ) -> npt.NDArray[np.uint8]:
@@ -122,8 +116,8 @@ def draw(
         Shape (y, x), uint8, from `upright`.
     caption : Caption
         The words.
-    sides : tuple of str or None
-        The letters for the left and the right edge of the slice; None where it is not known.
+    sides : Sides or None
+        The letters for the edges of the slice; None where they are not known.
     mask : numpy.ndarray, optional
         Shape (y, x), bool: blood as the model draws it, upright.
     heat : numpy.ndarray, optional
@@ -139,24 +133,43 @@ def draw(
     if mask is not None or heat is not None:
         slices.append(_marked(grey, mask, heat))
     rows, columns = grey.shape
-    foot = _BANNER_HEIGHT + max(rows, _LEAST_SIDE)
-    width, height = columns * len(slices), foot + (0 if heat is None else _LEGEND_HEIGHT)
-    canvas = Image.new("RGB", (width + _PANEL, height), _BLACK)
+    width, foot = columns * len(slices), _BANNER_HEIGHT + max(rows, _LEAST_SIDE)
+    canvas = _sheet(slices, caption, width, foot, has_legend=heat is not None)
     pen = ImageDraw.Draw(canvas)
     for place, one in enumerate(slices):
         canvas.paste(Image.fromarray(one), (place * columns, _BANNER_HEIGHT))
         _letters(pen, place * columns, rows, columns, sides)
     if len(slices) > 1:
-        pen.line((columns, _BANNER_HEIGHT, columns, height), fill=_RULE)
+        pen.line((columns, _BANNER_HEIGHT, columns, foot), fill=RULE)
     if mask is not None:
         at = (width - 6, _BANNER_HEIGHT + rows - 6)
-        pen.text(at, "AI outline", CYAN, _font(14), anchor="rs")
+        pen.text(at, "AI outline", CYAN, font_of(16), anchor="rs")
     if heat is not None:
         _legend(canvas, columns, width, foot)
-    _centred(pen, BANNER, (0, 0, width + _PANEL, _BANNER_HEIGHT), 22, YELLOW)
-    pen.rectangle((width, _BANNER_HEIGHT, width + _PANEL, height), fill=_PANEL_GREY)
-    _panel(pen, caption, width + _MARGIN, _BANNER_HEIGHT + _MARGIN)
+    _centred(pen, BANNER, (0, 0, canvas.width, _BANNER_HEIGHT), 24, YELLOW)
     return np.asarray(canvas)
+
+
+def _sheet(
+    slices: Sequence[npt.NDArray[np.uint8]],
+    caption: Caption,
+    width: int,
+    foot: int,
+    *,
+    has_legend: bool,
+) -> Image.Image:
+    """Return the picture with its words, without slices and legend."""
+    if len(slices) == 1:
+        words = words_beside(caption)
+        canvas = Image.new("RGB", (width + PANEL, max(foot, _BANNER_HEIGHT + words.height)))
+        canvas.paste(PANEL_GREY, (width, _BANNER_HEIGHT, *canvas.size))
+        canvas.paste(words, (width, _BANNER_HEIGHT))
+        return canvas
+    foot += _LEGEND_HEIGHT if has_legend else 0
+    words = words_below(caption, width)
+    canvas = Image.new("RGB", (width, foot + words.height))
+    canvas.paste(words, (0, foot))
+    return canvas
 
 
 def _marked(
@@ -172,96 +185,36 @@ def _marked(
 def _legend(canvas: Image.Image, left: int, right: int, top: int) -> None:
     """Say below the marked slice what its colours are."""
     pen, (across, down) = ImageDraw.Draw(canvas), _SCALE
-    pen.line((0, top, right, top), fill=_RULE)
-    start, bar = right - 2 * _MARGIN - across, top + 12
-    told = "where the model suspects blood; not anatomy"
-    room = start - _MARGIN - round(_font(13).getlength(told))  # below a narrow slice, further left
-    words = min(left + _MARGIN, room)
-    pen.text((words, top + 8), "AI heat map", _WHITE, _font(16))
-    pen.text((words, top + 32), told, _SOFT, _font(13))
-    pen.text((_MARGIN, top + 8), "Unmarked slice", _SOFT, _font(16))
+    pen.line((0, top, right, top), fill=RULE)
+    start, bar = right - 2 * MARGIN - across, top + 14
+    told = "where blood is suspected, not anatomy"
+    room = start - 2 * MARGIN - round(font_of(15).getlength(told))  # narrow slices: further left
+    words = min(left + MARGIN, room)
+    pen.text((words, top + 8), "AI heat map", WHITE, font_of(18))
+    pen.text((words, top + 36), told, SOFT, font_of(15))
+    pen.text((MARGIN, top + 8), "Unmarked slice", SOFT, font_of(18))
     canvas.paste(Image.fromarray(scale(across, down, _BRAIN_GREY)), (start, bar))
     for chance in (LEAST_CHANCE, 0.5, 1.0):
         x = start + round((across - 1) * (chance - LEAST_CHANCE) / (1 - LEAST_CHANCE))
-        pen.line((x, bar + down, x, bar + down + 4), fill=_SOFT)
-        pen.text((x, bar + down + 7), f"{chance:.0%}".replace("%", " %"), _SOFT, _font(13), "ma")
+        pen.line((x, bar + down, x, bar + down + 5), fill=SOFT)
+        pen.text((x, bar + down + 9), f"{chance:.0%}".replace("%", " %"), SOFT, font_of(15), "ma")
 
 
 def _letters(
-    pen: ImageDraw.ImageDraw, left: int, rows: int, columns: int, sides: tuple[str, str] | None
+    pen: ImageDraw.ImageDraw, left: int, rows: int, columns: int, sides: Sides | None
 ) -> None:
     """Write the sides of a slice and its window."""
-    if sides is not None:
-        middle = _BANNER_HEIGHT + rows // 2
-        pen.text((left + 6, middle), sides[0], _SOFT, _font(20), anchor="lm")
-        pen.text((left + columns - 6, middle), sides[1], _SOFT, _font(20), anchor="rm")
+    top, across, down = _BANNER_HEIGHT, left + columns // 2, _BANNER_HEIGHT + rows // 2
+    places = (
+        ((left + 6, down), "lm"),
+        ((left + columns - 6, down), "rm"),
+        ((across, top + 6), "ma"),
+        ((across, top + rows - 6), "ms"),
+    )
+    for letter, (at, anchor) in zip(sides or (), places, strict=sides is not None):
+        pen.text(at, letter, SOFT, font_of(20), anchor=anchor)
     window = f"W {WIDTH_HU} L {LEVEL_HU}"
-    pen.text((left + 6, _BANNER_HEIGHT + rows - 6), window, _FAINT, _font(14), anchor="ls")
-
-
-def _panel(pen: ImageDraw.ImageDraw, caption: Caption, left: int, top: int) -> None:
-    """Write the words from the top down."""
-    width = _PANEL - 2 * _MARGIN
-    top = _paragraph(pen, caption.title, (left, top), width, 20, _WHITE) + 14
-    for line in caption.lines:
-        top = _label(pen, line, left, top, width)
-    top += 4
-    pen.line((left, top, left + width, top), fill=_RULE)
-    top += 12
-    for what, value in caption.facts:
-        pen.text((left, top), what, _FAINT, _font(14))
-        top = _paragraph(pen, value, (left + 74, top), width - 74, 14, _SOFT) + 4
-    _paragraph(pen, caption.note, (left, top + 8), width, 13, _FAINT)
-
-
-def _label(pen: ImageDraw.ImageDraw, line: Line, left: int, top: int, width: int) -> int:
-    """Write one label with its certainty and a bar; return where the next one starts."""
-    colour = _COLOURS[line.presence]
-    mark = " ?" if line.presence is Presence.UNDETERMINED else ""
-    pen.text((left, top), line.name + mark, colour, _font(16))
-    pen.text((left + width, top), f"{line.per_cent:.0f} %", colour, _font(16), anchor="ra")
-    bar = top + 23
-    pen.rectangle((left, bar, left + width, bar + 4), fill=_RULE)
-    filled = round(width * line.per_cent / 100)
-    if filled > 0:
-        pen.rectangle((left, bar, left + filled, bar + 4), fill=colour)
-    return top + 37
-
-
-def _paragraph(
-    pen: ImageDraw.ImageDraw,
-    text: str,
-    at: tuple[int, int],
-    width: int,
-    size: int,
-    colour: tuple[int, int, int],
-) -> int:
-    """Write text that is broken to a width; return where the next line would start."""
-    font, (left, top) = _font(size), at
-    for line in _broken(text, font, width):
-        pen.text((left, top), line, colour, font)
-        top += round(size * 1.3)
-    return top
-
-
-def _broken(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Break text at spaces, and within words that are too long."""
-    words = [piece for word in text.split() for piece in _pieces(word, font, width)]
-    lines: list[str] = []
-    for word in words:
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
-
-
-def _pieces(word: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    cuts = [0]
-    for end in range(1, len(word) + 1):
-        if font.getlength(word[cuts[-1] : end]) > width and end - 1 > cuts[-1]:
-            cuts.append(end - 1)
-    return [word[start:end] for start, end in pairwise([*cuts, len(word)])]
+    pen.text((left + 6, top + rows - 6), window, FAINT, font_of(16), anchor="ls")
 
 
 def _centred(
@@ -272,9 +225,4 @@ def _centred(
     colour: tuple[int, int, int],
 ) -> None:
     middle = ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2)
-    pen.text(middle, text, colour, _font(size), anchor="mm")
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font that comes with Pillow: the same on every host."""
-    return ImageFont.load_default(size)
+    pen.text(middle, text, colour, font_of(size), anchor="mm")

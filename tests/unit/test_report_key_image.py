@@ -10,7 +10,8 @@ from pydicom import dcmread
 
 from ichnode.domain.errors import NotAnalysable
 from ichnode.domain.findings import Presence
-from ichnode.report.picture import Caption, Line, draw, outline, upright
+from ichnode.report.caption import FAINT, PANEL_GREY, TYPE_BELOW, TYPE_BESIDE, Caption, Line
+from ichnode.report.picture import AS_READ, draw, outline, upright
 from ichnode.report.stage import ReportStage
 from ichnode.settings import ReportSettings
 from ichnode.spool import resolve
@@ -22,6 +23,7 @@ CAPTION = Caption(
     facts=[("Model", "a-name-without-any-space-" * 5), ("Slice", "3 of 5")],
     note="Read the original images.",
 )
+WORDY = replace(CAPTION, facts=[("Input", "one thing after another, " * 20)] * 4)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_the_picture_shows_the_slice_in_the_brain_window(written):
     """Brain, simulated blood, bone and air have the greys of level 40, width 80."""
     image, _, _ = written
     pixels = image.pixel_array
-    assert pixels.shape == (552, 816, 3)
+    assert pixels.shape == (552, 852, 3)
     brain, blood, air = pixels[40 + 200, 250], pixels[40 + 275, 290], pixels[40 + 4, 4]
     assert abs(int(brain[0]) - round(32 / 80 * 255)) <= 1
     assert abs(int(blood[0]) - round(68 / 80 * 255)) <= 1
@@ -98,20 +100,47 @@ def test_pixels_that_are_not_square_are_made_so():
 def test_long_words_are_broken_and_stay_inside_the_picture():
     """A model's name without a space does not run out of the panel."""
     picture = draw(np.zeros((512, 512), np.uint8), CAPTION, sides=None)
-    assert picture.shape == (552, 816, 3)
+    assert picture.shape == (552, 852, 3)
     margin = picture[40:, -12:]
     assert (margin == margin[0, 0]).all()
+
+
+def test_words_stand_below_two_slices_and_nothing_is_cut_off():
+    """The picture grows with what there is to say, beside one slice and below two."""
+    blank, mask = np.zeros((512, 512), np.uint8), np.zeros((512, 512), bool)
+    for drawn in ({}, {"mask": mask}):
+        few = draw(blank, CAPTION, sides=None, **drawn)
+        many = draw(blank, WORDY, sides=None, **drawn)
+        assert many.shape[0] > few.shape[0] + 100
+        assert many.shape[1] == few.shape[1] == (1024 if drawn else 852)
+        assert (many[-14:, -12:] == many[-1, -1]).all()
+        assert np.array_equal(many[40:552, :512], few[40:552, :512])
+
+
+def test_letters_can_be_read_where_the_picture_is_shown_small():
+    """On 512 pixels across the smallest letters are still eight high, and what is faint is seen."""
+    for across, sizes in ((852, TYPE_BESIDE), (1024, TYPE_BELOW)):
+        assert min(sizes.title, sizes.label, sizes.fact, sizes.note) * 512 / across >= 8
+    contrast = (luminance(FAINT) + 0.05) / (luminance(PANEL_GREY) + 0.05)
+    assert contrast > 4.5  # WCAG 2.1, 1.4.3
+
+
+def luminance(colour):
+    """Of an sRGB colour, relative to white (WCAG 2.1)."""
+    part = np.array(colour) / 255
+    linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def test_letters_for_the_sides_only_where_the_sides_are_known():
     """Without an orientation no letter claims which side is which."""
     blank = np.zeros((512, 512), np.uint8)
     plain = draw(blank, CAPTION, sides=None)[40:, :512]
-    lettered = draw(blank, CAPTION, sides=("R", "L"))[40:, :512]
-    left, right = slice(0, 30), slice(482, 512)
-    assert not plain[200:300, left].any()
-    assert lettered[200:300, left].any()
-    assert lettered[200:300, right].any()
+    lettered = draw(blank, CAPTION, sides=AS_READ)[40:, :512]
+    near, middle, far = slice(0, 30), slice(240, 272), slice(482, 512)
+    for edge in ((middle, near), (middle, far), (near, middle), (far, middle)):
+        assert not plain[edge].any()
+        assert lettered[edge].any()
 
 
 def outlined(spool, **changes):
@@ -128,8 +157,8 @@ def outlined(spool, **changes):
 def test_a_mask_is_outlined_beside_the_plain_slice(tmp_path):
     """On the left the slice as ever, on the right once more with a line around the blood."""
     pixels = outlined(tmp_path)
-    assert pixels.shape == (552, 2 * 512 + 304, 3)
-    plain, marked = pixels[40:, :512], pixels[40:, 512:1024]
+    assert pixels.shape[1:] == (2 * 512, 3)
+    plain, marked = pixels[40:552, :512], pixels[40:552, 512:]
     coloured = marked.max(axis=2) - marked.min(axis=2) > 0
     assert (plain.max(axis=2) - plain.min(axis=2)).max() == 0
     line = coloured[:480]  # below are words
@@ -155,7 +184,7 @@ def test_a_mask_that_does_not_fit_is_not_drawn(tmp_path, damage):
     mask = np.ones((64, 64), bool)
     whole = with_volume(result([one.header.sop_uid for one in instances]), 3.0, mask)
     pixels = outlined(tmp_path, key_mask=damage(whole.key_mask))
-    assert pixels.shape == (552, 816, 3)
+    assert pixels.shape == (552, 852, 3)
 
 
 def test_an_outline_is_as_large_as_the_picture():
@@ -187,5 +216,5 @@ def test_a_real_slice_makes_a_key_image(tmp_path, real_data):
     instances = tuple(keep(tmp_path, path.read_bytes()) for path in files)
     built = ReportStage(tmp_path, ReportSettings()).handle(document_work(instances, "sc"))
     pixels = dcmread(resolve(tmp_path, built.path)).pixel_array
-    assert pixels.shape == (552, 816, 3)
+    assert pixels.shape == (552, 852, 3)
     assert pixels[40:, :512].std() > 30

@@ -14,7 +14,8 @@ from ichnode.domain.errors import NotAnalysable
 from ichnode.domain.findings import Presence
 from ichnode.imaging.geometry import Plane, as_stored, canonical, plane_of
 from ichnode.report.annotation import MOST_LINES, MOST_POINTS
-from ichnode.report.picture import CYAN, YELLOW
+from ichnode.report.caption import YELLOW
+from ichnode.report.picture import CYAN
 from ichnode.report.presentation_state import rotation
 from ichnode.report.stage import ReportStage
 from ichnode.settings import ReportSettings
