@@ -20,12 +20,15 @@ from ichnode.spool import resolve
 from tests.documents import (
     ct_slice,
     document_work,
+    keep,
     keep_series,
+    part10,
     request_attributes,
     result,
     with_heat,
     with_volume,
 )
+from tests.imaging_scans import enhanced_ct
 from tests.pacs import SECONDARY_CAPTURE, SR_3D, SR_COMPREHENSIVE, SR_ENHANCED
 
 pytestmark = pytest.mark.peer
@@ -204,10 +207,42 @@ def test_dcmtk_shows_the_slice_upright_in_the_brain_window(tmp_path, require_pro
     changes = {"ImageOrientationPatient": list(orientation), "PixelData": stored}
     path = build(tmp_path, "gsps", changes=changes)
     instances = keep_series(tmp_path, 5, **changes)
-    image, shown = resolve(tmp_path, instances[-2].path), tmp_path / "shown.pgm"
-    program = require_program("dcmp2pgm")
-    subprocess.run([program, "--pstate", path, image, shown], check=True, capture_output=True)
-    found = np.asarray(Image.open(shown)).astype(int)
+    found = shown(require_program, tmp_path, path, instances[-2])
     expected = np.clip(hu * (255 / 80), 0, 255)
     assert found.shape == (64, 64)
     assert np.abs(found - expected).max() <= 3  # a window of DICOM is half a value off
+
+
+def shown(require_program, spool, path, instance, frame=1):
+    """The picture that dcmtk makes of an image and a presentation state."""
+    program, picture = require_program("dcmp2pgm"), spool / "shown.pgm"
+    image = resolve(spool, instance.path)
+    options = ["--frame", str(frame), "--pstate", path]
+    subprocess.run([program, *options, image, picture], check=True, capture_output=True)
+    return np.asarray(Image.open(picture)).astype(int)
+
+
+def test_dcmtk_shows_blood_bright_where_the_scanner_says_monochrome1(tmp_path, require_program):
+    """What is stored the other way round for a film is shown as every CT."""
+    changes = {"PhotometricInterpretation": "MONOCHROME1"}
+    path = build(tmp_path, "gsps", changes=changes)
+    instances = keep_series(tmp_path, 5, **changes)
+    picture = shown(require_program, tmp_path, path, instances[-2])
+    assert picture[34, 34] > picture[20, 25] > picture[0, 0] == 0
+
+
+def test_documents_about_frames_pass(tmp_path, require_program):
+    """Key slices that are frames of one object: valid, and laid over each by dcmtk."""
+    hu = np.full((3, 32, 32), 30, np.int16)
+    hu[:, 10:14, 5:9] = 70
+    image = enhanced_ct(hu, [0, 5, 10], [-1024] * 3)
+    image.StudyDate, image.StudyTime, image.StudyID = "20260304", "050000", "7"
+    instance = keep(tmp_path, part10(image))
+    given = result([f"{instance.header.sop_uid}#{number}" for number in (1, 2, 3)])
+    for kind in ("kos", "gsps"):
+        work = document_work((instance,), kind, result=given)
+        path = resolve(tmp_path, ReportStage(tmp_path, ReportSettings()).handle(work).path)
+        assert complaints(require_program("dciodvfy"), path) == []
+    for frame in (1, 2):
+        picture = shown(require_program, tmp_path, path, instance, frame)
+        assert abs(picture[12, 7] - 70 * 255 / 80) <= 3
