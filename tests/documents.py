@@ -25,10 +25,12 @@ from ichnode.domain.findings import (
 from ichnode.domain.ids import result_uid
 from ichnode.domain.series import InstanceRef
 from ichnode.domain.work import (
+    Alert,
     DeliveryItem,
     DeliveryKind,
     DeliveryWork,
     DocumentKind,
+    DocumentRef,
     DocumentWork,
     Lease,
     StoredDocument,
@@ -255,6 +257,52 @@ def priority_work(study: StudyRef, destination: str = "pacs") -> DeliveryWork:
     """Return the work of raising one study's priority."""
     item = DeliveryItem(1, "ups", urgent=True, attempts=1, revision=1, study=study)
     return DeliveryWork(LEASE, destination, (item,))
+
+
+def alert(**changes: Any) -> Alert:
+    """Return what there is to tell of a positive study."""
+    stated = result(["1.2.3", "1.2.4"])
+    made = Alert(
+        withdrawn=False,
+        finding=stated.finding,
+        labels=stated.labels,
+        model_name=stated.model_name,
+        model_version=stated.model_version,
+        model_uid=stated.model_uid,
+        analysed_at=ANALYSED_AT,
+        documents=(DocumentRef(SR_3D, "2.25.7", "2.25.8", study_ref().study_uid),),
+    )
+    return replace(made, **changes)
+
+
+def alert_work(
+    kind: DeliveryKind,
+    destination: str,
+    *,
+    count: int = 1,
+    revision: int = 1,
+    study: StudyRef | None = None,
+    **changes: Any,
+) -> DeliveryWork:
+    """Return the work of telling of one study or several; `changes` are of the alert."""
+    first = study or study_ref(study_date="20260304")
+    studies = [first] + [
+        replace(first, study_uid=result_uid("test study", str(number)))
+        for number in range(2, count + 1)
+    ]
+    items = tuple(
+        DeliveryItem(
+            number,
+            kind,
+            urgent=True,
+            attempts=1,
+            revision=revision,
+            study=one,
+            alert=alert(**changes),
+        )
+        for number, one in enumerate(studies, start=1)
+    )
+    return DeliveryWork(LEASE, destination, items)
 
 
 def data_set_of(content: bytes) -> bytes:

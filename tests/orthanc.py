@@ -96,7 +96,9 @@ class Orthanc:
             if self._process is None or self._process.poll() is not None:
                 return False
             try:
-                self._http.get(self._url("system")).raise_for_status()
+                answer = self._http.get(self._url("system"))
+                if answer.status_code != httpx.codes.UNAUTHORIZED:  # it may know users
+                    answer.raise_for_status()
                 socket.create_connection(("127.0.0.1", self.dicom_port), 1).close()
                 return True
             except (httpx.HTTPError, OSError):

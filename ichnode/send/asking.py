@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from ichnode.send.orthanc import OrthancMechanism
 from ichnode.send.sender import Echo, echo
-from ichnode.settings import Destination, DestinationSettings
+from ichnode.settings import Destination, DestinationSettings, OrthancSettings
 
 LONGEST_S = 10.0
+D = TypeVar("D", bound=Destination)
 
 
 def ask(destination: Destination, calling_ae: str) -> Echo:
-    """Ask a destination whether it is there: a DICOM peer by C-ECHO.
+    """Ask a destination whether it is there: by C-ECHO, or by a request that changes nothing.
 
     Parameters
     ----------
@@ -28,5 +32,13 @@ def ask(destination: Destination, calling_ae: str) -> Echo:
                 calling_ae=calling_ae,
                 timeout_s=timeout_s,
             )
+        case OrthancSettings():
+            return OrthancMechanism(_brisk(destination)).look()
         case _:
             raise TypeError(f"nobody asks a {type(destination).__name__}")
+
+
+def _brisk(destination: D) -> D:
+    """Return a destination that is given `LONGEST_S` to answer, and no longer."""
+    timeout_s = min(destination.timeout_s, LONGEST_S)
+    return destination.model_copy(update={"timeout_s": timeout_s})

@@ -18,9 +18,10 @@ from typing import Protocol
 
 from ichnode.domain.work import DOCUMENT_KINDS, DeliveryItem, DeliveryKind, DeliveryResult
 from ichnode.send.association import Peer
+from ichnode.send.orthanc import OrthancMechanism
 from ichnode.send.scu import StoreMechanism
 from ichnode.send.ups import UpsMechanism
-from ichnode.settings import Destination, DestinationSettings
+from ichnode.settings import Destination, DestinationSettings, OrthancSettings
 
 
 class Mechanism(Protocol):
@@ -50,6 +51,8 @@ def mechanisms_for(
     match destination:
         case DestinationSettings():
             return _dicom(destination, spool, calling_ae)
+        case OrthancSettings():
+            return {"orthanc": OrthancMechanism(destination)}
         case _:
             raise TypeError(f"nothing is sent to a {type(destination).__name__}")
 

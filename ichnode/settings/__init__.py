@@ -14,6 +14,7 @@ from ichnode.settings.loading import (
     load_settings,
     origins,
 )
+from ichnode.settings.over_http import OrthancSettings
 from ichnode.settings.sections import (
     AETitle,
     HousekeepSettings,
@@ -41,6 +42,7 @@ __all__ = [
     "InferSettings",
     "LogSettings",
     "NodeSettings",
+    "OrthancSettings",
     "QueueSettings",
     "ReceiveSettings",
     "ReportSettings",

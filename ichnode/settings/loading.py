@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from ichnode.domain.errors import ConfigurationError
 from ichnode.settings.destinations import Destination, DestinationSettings
+from ichnode.settings.over_http import OrthancSettings
 from ichnode.settings.sections import (
     HousekeepSettings,
     InferSettings,
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     infer: InferSettings = InferSettings()
     report: ReportSettings = ReportSettings()
     destinations: tuple[DestinationSettings, ...] = ()
+    orthanc: tuple[OrthancSettings, ...] = ()
     send: SendSettings = SendSettings()
     web: WebSettings = WebSettings()
     housekeep: HousekeepSettings = HousekeepSettings()
@@ -99,7 +101,10 @@ class Settings(BaseSettings):
         return (env_settings, init_settings)
 
 
-DESTINATIONS: Mapping[str, type[Destination]] = {"destinations": DestinationSettings}
+DESTINATIONS: Mapping[str, type[Destination]] = {
+    "destinations": DestinationSettings,
+    "orthanc": OrthancSettings,
+}
 """The sections that are lists of destinations, ``[[section]]`` in the file."""
 
 

@@ -1,4 +1,4 @@
-"""Deliveries to archives of other projects: Orthanc, and dcmtk's storescp."""
+"""Deliveries to archives of other projects: Orthanc (also by REST), and dcmtk's storescp."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ import pytest
 from pydicom import dcmread
 from pynetdicom import AE
 
-from ichnode.domain.work import DOCUMENT_KINDS, Acknowledged
+from ichnode.domain.work import DOCUMENT_KINDS, Acknowledged, Undelivered
+from ichnode.send.asking import ask
 from ichnode.send.sender import echo, find_files, send_files
 from ichnode.send.stage import SendStage
-from ichnode.settings import DestinationSettings, SendSettings
+from ichnode.settings import DestinationSettings, OrthancSettings, SendSettings
 from ichnode.spool import resolve
-from tests.documents import ct_slice, data_set_of, delivery_work, part10, stored_documents
+from tests.documents import (
+    alert_work,
+    ct_slice,
+    data_set_of,
+    delivery_work,
+    part10,
+    stored_documents,
+    study_ref,
+)
 from tests.orthanc import Orthanc
 from tests.pacs import EXPLICIT_LE, SR_3D, closed_port
 
@@ -125,3 +134,75 @@ def _wait_until_listening(port):
         except OSError:
             pause.wait(0.05)
     pytest.fail("storescp did not start listening")
+
+
+def test_a_real_orthanc_keeps_metadata_and_labels_as_far_as_it_has_them(tmp_path, orthanc):
+    """Told before the study is there, after, and that it was a mistake; as its version can."""
+    scan = ct_slice(0, name="of an alert")
+    study = study_ref(study_uid=str(scan.StudyInstanceUID))
+    has_labels = orthanc.get("system").get("HasLabels") is True
+    label = "ich-suspected" if has_labels else ""
+    url = f"http://127.0.0.1:{orthanc.http_port}"
+    destination = OrthancSettings(name="archive", url=url, label=label, metadata="1024")
+    stage = SendStage(tmp_path, [destination], SendSettings(), calling_ae="ICHNODE")
+    work = alert_work("orthanc", "archive", study=study)
+    assert ask(destination, "ICHNODE").ok
+    waiting = stage.handle(work).results[1]
+    assert waiting == Undelivered("The study is not in this Orthanc yet.")
+
+    (tmp_path / "scan.dcm").write_bytes(part10(scan))
+    who = {"called_ae": orthanc.aet, "calling_ae": "SCANNER"}
+    send_files([tmp_path / "scan.dcm"], host="127.0.0.1", port=orthanc.dicom_port, **who)
+    (number,) = orthanc.get("studies")
+    for _ in range(2):
+        assert stage.handle(work).results[1] == Acknowledged(200)
+        assert orthanc.get(f"studies/{number}/metadata/1024")["finding"] == "positive"
+        if has_labels:
+            assert orthanc.get(f"studies/{number}/labels") == [label]
+
+    withdrawn = alert_work("orthanc", "archive", study=study, revision=2, withdrawn=True)
+    for _ in range(2):
+        assert stage.handle(withdrawn).results[1] == Acknowledged(200)
+        assert "1024" not in orthanc.get(f"studies/{number}/metadata")
+    orthanc.clear()
+
+
+def test_a_real_orthanc_without_labels_is_told_apart(tmp_path, orthanc):
+    """The default is a label; a version before 1.12.0 refuses it, and we say what to do."""
+    if orthanc.get("system").get("HasLabels") is True:
+        pytest.skip("this Orthanc has labels")
+    scan = ct_slice(0, name="of an alert")
+    (tmp_path / "scan.dcm").write_bytes(part10(scan))
+    who = {"called_ae": orthanc.aet, "calling_ae": "SCANNER"}
+    send_files([tmp_path / "scan.dcm"], host="127.0.0.1", port=orthanc.dicom_port, **who)
+    destination = OrthancSettings(name="archive", url=f"http://127.0.0.1:{orthanc.http_port}")
+    stage = SendStage(tmp_path, [destination], SendSettings(), calling_ae="ICHNODE")
+    study = study_ref(study_uid=str(scan.StudyInstanceUID))
+    refused = stage.handle(alert_work("orthanc", "archive", study=study)).results[1]
+    assert (refused.status, refused.permanent) == (404, True)
+    assert 'set label = ""' in refused.error
+    assert not ask(destination, "ICHNODE").ok
+    orthanc.clear()
+
+
+def test_a_real_orthanc_that_checks_revisions_and_passwords(tmp_path, require_program):
+    """CheckRevisions is on and a user is asked for: a later revision still takes its place."""
+    users = {"AuthenticationEnabled": True, "RegisteredUsers": {"ich": "secret"}}
+    with Orthanc(require_program("Orthanc"), CheckRevisions=True, **users) as running:
+        url = f"http://127.0.0.1:{running.http_port}"
+        at_the_door = {"name": "archive", "url": url, "label": "", "metadata": "1024"}
+        stranger = OrthancSettings(**at_the_door)
+        destination = OrthancSettings(**at_the_door, user="ich", password="secret")
+        assert not ask(stranger, "ICHNODE").ok
+        assert ask(destination, "ICHNODE").ok
+        scan = ct_slice(0, name="of an alert")
+        (tmp_path / "scan.dcm").write_bytes(part10(scan))
+        who = {"called_ae": running.aet, "calling_ae": "SCANNER"}
+        send_files([tmp_path / "scan.dcm"], host="127.0.0.1", port=running.dicom_port, **who)
+        study = study_ref(study_uid=str(scan.StudyInstanceUID))
+        stage = SendStage(tmp_path, [destination], SendSettings(), calling_ae="ICHNODE")
+        for revision in (1, 1, 2):
+            work = alert_work("orthanc", "archive", study=study, revision=revision)
+            assert stage.handle(work).results[1] == Acknowledged(200)
+        withdrawn = alert_work("orthanc", "archive", study=study, revision=3, withdrawn=True)
+        assert stage.handle(withdrawn).results[1] == Acknowledged(200)

@@ -1,0 +1,351 @@
+"""HTTP exchanges as a sender needs them: bounded in time and in size, and with nobody in between.
+
+httpx by itself bounds each read and not the whole, keeps all that a server sends, and goes through
+whatever proxy the environment names. Here an exchange is cut when its time is over, however busily
+a server drips; an answer is read up to `LONGEST_ANSWER` bytes; no redirect is followed and no proxy
+is used: what is said to be sent to this machine does not leave it by another's configuration.
+
+References
+----------
+RFC 9110 (statuses, 15), RFC 7617 (Basic), RFC 6750 (Bearer).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from ichnode.domain.errors import ConfigurationError, PeerFailure
+from ichnode.domain.work import Acknowledged, DeliveryItem, DeliveryResult, Undelivered
+from ichnode.send.association import LONGEST_CONNECT_S, FellSilent
+from ichnode.send.sender import Echo
+from ichnode.settings.over_http import RestDestination, ServerDestination
+
+LONGEST_ANSWER = 4 << 20  # bytes
+USER_AGENT = "ichnode"
+HIDDEN = "***"
+_COMES_BACK = frozenset((408, 425, 429))  # of the refusals: too slow, too early, too many
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a server; the headers that only the connection knows are added there."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered.
+
+    Attributes
+    ----------
+    headers : mapping of str to str
+        By their names in lower case.
+    whole : bool
+        False where there was more than `LONGEST_ANSWER`, which was not read.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    whole: bool = True
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the server did what was asked."""
+        return 200 <= self.status < 300
+
+    def json(self) -> Any:
+        """Return the body as JSON.
+
+        Raises
+        ------
+        Strange
+            When it is none.
+        """
+        if not self.whole:
+            raise Strange("The server's answer is longer than anything we asked for.")
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise Strange("The server's answer is not JSON.") from None
+
+
+class Silent(Exception):
+    """No whole answer came."""
+
+
+class Strange(Exception):
+    """An answer came that nobody can make sense of."""
+
+
+class Refused(Exception):
+    """The server answered, and did not do it."""
+
+    def __init__(self, result: Undelivered) -> None:
+        super().__init__(result.error)
+        self.result = result
+
+
+class Exchange:
+    """A connection to a server for a while; see `HttpPeer.connected`."""
+
+    def __init__(
+        self, client: httpx.Client, headers: Sequence[tuple[str, str]], timeout_s: float
+    ) -> None:
+        self._client, self._headers, self._timeout_s = client, headers, timeout_s
+        self._line: socket.socket | None = None
+
+    def ask(self, request: Request) -> Answer:
+        """Ask and return the answer, whatever its status.
+
+        Raises
+        ------
+        PeerFailure
+            When there is no connection.
+        Silent
+            When no whole answer comes in time.
+        """
+        over = threading.Event()
+        watch = threading.Timer(self._timeout_s, self._cut, [over])
+        watch.daemon = True
+        watch.start()
+        try:
+            return self._ask(request)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise PeerFailure(_why_not_connected(error)) from None
+        except httpx.TransportError as error:
+            if over.is_set() or isinstance(error, httpx.TimeoutException):
+                raise Silent("The server did not answer in time.") from None
+            raise Silent("The server closed the connection, or its answer is not HTTP.") from None
+        finally:
+            watch.cancel()
+
+    def _ask(self, request: Request) -> Answer:
+        with self._client.stream(
+            request.method,
+            request.url,
+            headers=[*self._headers, *request.headers],
+            content=request.body or None,
+            extensions={"trace": self._noted},
+        ) as response:
+            body, whole = _read(response)
+            return Answer(response.status_code, dict(response.headers), body, whole)
+
+    def _noted(self, what: str, about: Mapping[str, Any]) -> None:
+        """Keep hold of the line itself: httpx hands it to TLS and shows it no more."""
+        if what == "connection.connect_tcp.complete":
+            self.close()
+            self._line = about["return_value"].get_extra_info("socket").dup()
+
+    def _cut(self, over: threading.Event) -> None:
+        over.set()
+        if (line := self._line) is not None:
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of the line."""
+        if self._line is not None:
+            self._line.close()
+
+
+class HttpPeer:
+    """A server, and how to get in.
+
+    Parameters
+    ----------
+    destination : ServerDestination
+        Where it is.
+    headers : sequence of (str, str), optional
+        Sent with every request and shown to nobody.
+
+    Raises
+    ------
+    ConfigurationError
+        When a file of certificates or keys cannot be used.
+    """
+
+    def __init__(
+        self, destination: ServerDestination, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        self._timeout_s = destination.timeout_s
+        self._tls = _tls(destination) if destination.url.startswith("https:") else False
+        self._headers = (*_credentials(destination), *headers)
+
+    @contextmanager
+    def connected(self) -> Iterator[Exchange]:
+        """Hold a connection while the block runs; it is made with the first request."""
+        own = [("User-Agent", USER_AGENT), ("Accept-Encoding", "identity"), *self._headers]
+        timeout = httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, LONGEST_CONNECT_S))
+        with httpx.Client(
+            verify=self._tls, timeout=timeout, trust_env=False, follow_redirects=False
+        ) as client:
+            exchange = Exchange(client, own, self._timeout_s)
+            try:
+                yield exchange
+            finally:
+                exchange.close()
+
+    def one_by_one(
+        self,
+        items: Sequence[DeliveryItem],
+        tell: Callable[[Exchange, DeliveryItem], DeliveryResult],
+    ) -> Iterator[tuple[int, DeliveryResult]]:
+        """Tell a server of each row over one connection and yield each one's result.
+
+        Raises
+        ------
+        PeerFailure
+            When there is no connection; `FellSilent` after the result of the row whose answer did
+            not come.
+        """
+        with self.connected() as server:
+            for item in items:
+                try:
+                    result = tell(server, item)
+                except Refused as refused:
+                    result = refused.result
+                except Strange as strange:
+                    result = Undelivered(str(strange))
+                except Silent as silent:
+                    yield item.delivery_id, Undelivered(str(silent))
+                    raise FellSilent("The server does not answer any more.") from silent
+                yield item.delivery_id, result
+
+    def shown(self, request: Request) -> str:
+        """Return a request as text, without what is secret."""
+        headers = [*request.headers, *((name, HIDDEN) for name, _ in self._headers)]
+        lines = [
+            f"{request.method} {request.url}",
+            *(f"{name}: {value}" for name, value in headers),
+        ]
+        if request.body:
+            lines += ["", request.body.decode("utf-8", "replace")]
+        return "\n".join(lines)
+
+    def look(self, request: Request, judged: Callable[[Answer], str | None]) -> Echo:
+        """Ask something harmless; `judged` says what is wrong with the answer, if anything is."""
+        try:
+            with self.connected() as server:
+                answer = server.ask(request)
+            if not answer.is_good:
+                return Echo(False, refusal(answer).error)
+            wrong = judged(answer)
+        except (PeerFailure, Silent, Strange) as error:
+            return Echo(False, str(error))
+        return Echo(wrong is None, wrong or "It answers.")
+
+
+def expect_good(answer: Answer) -> Answer:
+    """Return an answer whose status is good.
+
+    Raises
+    ------
+    Refused
+        For any other.
+    """
+    if not answer.is_good:
+        raise Refused(refusal(answer))
+    return answer
+
+
+def judge(answer: Answer) -> DeliveryResult:
+    """Say what a status means for the delivery where nothing else of the answer counts."""
+    return Acknowledged(answer.status) if answer.is_good else refusal(answer)
+
+
+def refusal(answer: Answer, detail: str = "") -> Undelivered:
+    """Say what a status that is not good means.
+
+    A server that is ill or busy is asked again; a refusal will not change by asking again, but it
+    may once somebody repairs the cause, so that positives go on trying all the same.
+    """
+    status = answer.status
+    if 300 <= status < 400:
+        return Undelivered(
+            f"The server points elsewhere (status {status}), which is not followed: "
+            "the configuration must name the right address.",
+            status,
+            permanent=True,
+        )
+    permanent = 400 <= status < 500 and status not in _COMES_BACK
+    said = f"The server refused it with status {status}{_phrase(status)}"
+    return Undelivered(f"{said}: {detail}." if detail else f"{said}.", status, permanent)
+
+
+def _phrase(status: int) -> str:
+    """Return the name of a status by the standard; the server's own words may hold anything."""
+    try:
+        return f" ({HTTPStatus(status).phrase})"
+    except ValueError:
+        return ""
+
+
+def _read(response: httpx.Response) -> tuple[bytes, bool]:
+    """Read the body as it comes, unpacked by nobody."""
+    body = bytearray()
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > LONGEST_ANSWER:
+            return bytes(body[:LONGEST_ANSWER]), False
+    return bytes(body), True
+
+
+def _credentials(destination: ServerDestination) -> list[tuple[str, str]]:
+    if not isinstance(destination, RestDestination):
+        return []
+    if token := destination.token.get_secret_value():
+        return [("Authorization", f"Bearer {token}")]
+    if destination.user:
+        both = f"{destination.user}:{destination.password.get_secret_value()}"
+        return [("Authorization", f"Basic {base64.b64encode(both.encode()).decode()}")]
+    return []
+
+
+def _tls(destination: ServerDestination) -> ssl.SSLContext:
+    """Return what a server's certificate is checked by; there is no way to switch that off."""
+    try:
+        context = ssl.create_default_context(cafile=destination.ca_file or None)
+        if destination.certificate_file:
+            context.load_cert_chain(destination.certificate_file, destination.key_file or None)
+    except OSError as error:  # ssl.SSLError is one
+        files = " or ".join(
+            name
+            for name in (destination.ca_file, destination.certificate_file, destination.key_file)
+            if name
+        )
+        why = error.strerror if not isinstance(error, ssl.SSLError) else "not what it should be"
+        raise ConfigurationError(f"{destination.name}: {files} cannot be used: {why}.") from None
+    return context
+
+
+def _why_not_connected(error: httpx.TransportError) -> str:
+    """Say why there is no connection; the certificate is worth a sentence of its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"The server's certificate is not trusted: {cause.verify_message.rstrip('.')}."
+        if isinstance(cause, ssl.SSLError):
+            return "The server does not speak TLS with us."
+        cause = cause.__cause__ or cause.__context__
+    text = str(error)  # httpx keeps no more than the text where the cause is lost
+    if found := re.search(r"certificate verify failed: ([^(]+)", text):
+        return f"The server's certificate is not trusted: {found[1].strip().rstrip('.')}."
+    return "The server cannot be reached."

@@ -1,0 +1,92 @@
+"""Destinations that are reached by HTTP, each of its own way."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from ichnode.domain.work import DeliveryKind
+from ichnode.settings.destinations import HttpDestination
+
+_URL = re.compile(
+    r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?([/?][!-\[\]-~]*)?", re.ASCII
+)
+
+
+class ServerDestination(HttpDestination):
+    """A server, and how its TLS is checked."""
+
+    ca_file: str = ""
+    """The authorities that sign its certificate; empty means those of the system."""
+    certificate_file: str = ""
+    """Our own certificate, for servers that ask for one; with its chain, PEM."""
+    key_file: str = ""
+    """Its key; empty where the certificate's file holds it."""
+
+    @field_validator("url")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not _URL.fullmatch(value) or "#" in value:
+            raise ValueError("that is no URL of the form https://host:port/path")
+        _ = urlsplit(value).port  # raises where it is out of range
+        return value
+
+    @model_validator(mode="after")
+    def _key_needs_a_certificate(self) -> ServerDestination:
+        if self.key_file and not self.certificate_file:
+            raise ValueError("key_file is of no use without certificate_file")
+        return self
+
+
+class RestDestination(ServerDestination):
+    """A server with resources below one URL, and what we show at its door."""
+
+    user: str = ""
+    password: SecretStr = SecretStr("")
+    token: SecretStr = SecretStr("")
+    """A bearer token, in place of user and password."""
+
+    @field_validator("url")
+    @classmethod
+    def _base(cls, value: str) -> str:
+        if "?" in value:
+            raise ValueError(
+                "that is a URL with a question; give the one that all others start with"
+            )
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> RestDestination:
+        token = self.token.get_secret_value()
+        if token and self.user:
+            raise ValueError("give user and password, or a token, not both")
+        if not re.fullmatch(r"[!-~]*", token):
+            raise ValueError("a token has no blanks and no letters beyond ASCII")
+        if ":" in self.user:
+            raise ValueError("a user name for HTTP has no colon")
+        return self
+
+
+class OrthancSettings(RestDestination):
+    """An Orthanc: a label on the study, metadata, or both."""
+
+    way: ClassVar[str] = "Orthanc"
+
+    label: str = Field("ich-suspected", pattern=r"^[A-Za-z0-9_-]{0,64}$")
+    """Empty where the Orthanc is older than 1.12.0, which has no labels."""
+    metadata: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,64}$")
+    """A number from 1024 to 65535, or a name that its UserMetadata knows; empty for none."""
+
+    @model_validator(mode="after")
+    def _something(self) -> OrthancSettings:
+        if not self.label and not self.metadata:
+            raise ValueError("give a label, metadata, or both: there is nothing to tell otherwise")
+        return self
+
+    @property
+    def takes(self) -> frozenset[DeliveryKind]:
+        """The alert."""
+        return frozenset(("orthanc",))
