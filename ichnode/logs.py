@@ -30,7 +30,16 @@ ALLOWED = frozenset(
     """.split()  # noqa: SIM905 - a list of words reads best as words
 )
 """Keys that may be logged. ``series`` and ``study`` are UIDs: pseudonyms, kept to trace a case."""
-_CHATTY = ("pynetdicom", "pydicom", "highdicom", "apscheduler", "alembic", "httpx", "uvicorn")
+_CHATTY = (
+    "pynetdicom",
+    "pydicom",
+    "highdicom",
+    "apscheduler",
+    "alembic",
+    "httpx",
+    "httpcore",
+    "uvicorn",
+)
 
 
 def keep_allowed(

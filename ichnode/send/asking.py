@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from ichnode.send.command import CommandMechanism
 from ichnode.send.orthanc import OrthancMechanism
 from ichnode.send.sender import Echo, echo
-from ichnode.settings import Destination, DestinationSettings, OrthancSettings
+from ichnode.send.webhook import WebhookMechanism
+from ichnode.settings import (
+    CommandSettings,
+    Destination,
+    DestinationSettings,
+    OrthancSettings,
+    WebhookSettings,
+)
 
 LONGEST_S = 10.0
 D = TypeVar("D", bound=Destination)
@@ -34,6 +42,10 @@ def ask(destination: Destination, calling_ae: str) -> Echo:
             )
         case OrthancSettings():
             return OrthancMechanism(_brisk(destination)).look()
+        case WebhookSettings():
+            return WebhookMechanism(_brisk(destination)).look()
+        case CommandSettings():
+            return CommandMechanism(destination).look()
         case _:
             raise TypeError(f"nobody asks a {type(destination).__name__}")
 

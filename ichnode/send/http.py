@@ -19,6 +19,7 @@ import re
 import socket
 import ssl
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -251,6 +252,34 @@ class HttpPeer:
         except (PeerFailure, Silent, Strange) as error:
             return Echo(False, str(error))
         return Echo(wrong is None, wrong or "It answers.")
+
+
+class HttpMechanism(ABC):
+    """A way to tell a server of one study after the other.
+
+    Parameters
+    ----------
+    peer : HttpPeer
+        The server.
+    """
+
+    def __init__(self, peer: HttpPeer) -> None:
+        self._peer = peer
+
+    @abstractmethod
+    def tell(self, server: Exchange, item: DeliveryItem) -> DeliveryResult:
+        """Tell of one study; may raise `Refused`, `Strange` and `Silent`."""
+
+    def deliver(self, items: Sequence[DeliveryItem]) -> Iterator[tuple[int, DeliveryResult]]:
+        """Tell of each study over one connection and yield each row's result.
+
+        Raises
+        ------
+        PeerFailure
+            When there is no connection; `FellSilent` after the result of the row whose answer did
+            not come.
+        """
+        return self._peer.one_by_one(items, self.tell)
 
 
 def expect_good(answer: Answer) -> Answer:

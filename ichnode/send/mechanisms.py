@@ -18,10 +18,18 @@ from typing import Protocol
 
 from ichnode.domain.work import DOCUMENT_KINDS, DeliveryItem, DeliveryKind, DeliveryResult
 from ichnode.send.association import Peer
+from ichnode.send.command import CommandMechanism
 from ichnode.send.orthanc import OrthancMechanism
 from ichnode.send.scu import StoreMechanism
 from ichnode.send.ups import UpsMechanism
-from ichnode.settings import Destination, DestinationSettings, OrthancSettings
+from ichnode.send.webhook import WebhookMechanism
+from ichnode.settings import (
+    CommandSettings,
+    Destination,
+    DestinationSettings,
+    OrthancSettings,
+    WebhookSettings,
+)
 
 
 class Mechanism(Protocol):
@@ -53,6 +61,10 @@ def mechanisms_for(
             return _dicom(destination, spool, calling_ae)
         case OrthancSettings():
             return {"orthanc": OrthancMechanism(destination)}
+        case WebhookSettings():
+            return {"webhook": WebhookMechanism(destination)}
+        case CommandSettings():
+            return {"command": CommandMechanism(destination)}
         case _:
             raise TypeError(f"nothing is sent to a {type(destination).__name__}")
 

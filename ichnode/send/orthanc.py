@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ichnode.domain.work import Acknowledged, DeliveryItem, DeliveryResult, Undelivered
 from ichnode.send.http import (
     Answer,
     Exchange,
+    HttpMechanism,
     HttpPeer,
     Refused,
     Request,
@@ -41,7 +42,7 @@ _NO_LABELS = (
 _TEXT = (("Content-Type", "text/plain"),)
 
 
-class OrthancMechanism:
+class OrthancMechanism(HttpMechanism):
     """Labels studies at one Orthanc.
 
     Parameters
@@ -51,25 +52,16 @@ class OrthancMechanism:
     """
 
     def __init__(self, destination: OrthancSettings) -> None:
-        self._destination, self._peer = destination, HttpPeer(destination)
-
-    def deliver(self, items: Sequence[DeliveryItem]) -> Iterator[tuple[int, DeliveryResult]]:
-        """Label the studies, or take the label off again, and yield each row's result.
-
-        Raises
-        ------
-        PeerFailure
-            When there is no connection; `FellSilent` after the result of the row whose answer did
-            not come.
-        """
-        return self._peer.one_by_one(items, self._tell)
+        super().__init__(HttpPeer(destination))
+        self._destination = destination
 
     def preview(self, item: DeliveryItem) -> str:
         """Return the requests, with ID in place of what Orthanc's answer to the first will say."""
         steps = [self._lookup(item), *self._changes("ID", item)]
         return "\n\n".join(self._peer.shown(step) for step in steps)
 
-    def _tell(self, server: Exchange, item: DeliveryItem) -> DeliveryResult:
+    def tell(self, server: Exchange, item: DeliveryItem) -> DeliveryResult:
+        """Label the study, or take the label off again."""
         _, alert = subject(item)
         found = _numbers(expect_good(server.ask(self._lookup(item))))
         if not found and alert.withdrawn:

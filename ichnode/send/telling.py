@@ -46,7 +46,8 @@ def facts(item: DeliveryItem, destination: str) -> dict[str, Any]:
     Returns
     -------
     dict of str to Any
-        Text, numbers and lists that JSON knows; a UID is a pseudonym of the study.
+        By the names of `ichnode.settings.templates.FACTS`: text, numbers and lists that JSON
+        knows; a UID is a pseudonym of the study.
     """
     study, alert = subject(item)
     of_any = next((one for one in alert.labels if one.label == "any"), None)
@@ -78,7 +79,7 @@ def facts(item: DeliveryItem, destination: str) -> dict[str, Any]:
 
 
 def identity(study: StudyRef) -> dict[str, str]:
-    """Return what says who the patient is. PHI."""
+    """Return what says who the patient is, by the names of `templates.IDENTITY`. PHI."""
     return {
         "patient_id": study.patient_id,
         "issuer_of_patient_id": study.issuer_of_patient_id,
@@ -86,3 +87,9 @@ def identity(study: StudyRef) -> dict[str, str]:
         "accession_number": study.accession_number,
         "study_date": study.study_date,
     }
+
+
+def whole(item: DeliveryItem, destination: str, *, phi: bool) -> dict[str, Any]:
+    """Return all that may be told; with `phi` also who the patient is."""
+    study, _ = subject(item)
+    return facts(item, destination) | ({"patient": identity(study)} if phi else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ichnode.settings.commands import CommandSettings
 from ichnode.settings.destinations import Destination, DestinationSettings
 from ichnode.settings.loading import (
     DEFAULT_FILE,
@@ -14,7 +15,7 @@ from ichnode.settings.loading import (
     load_settings,
     origins,
 )
-from ichnode.settings.over_http import OrthancSettings
+from ichnode.settings.over_http import OrthancSettings, WebhookSettings
 from ichnode.settings.sections import (
     AETitle,
     HousekeepSettings,
@@ -36,6 +37,7 @@ __all__ = [
     "DESTINATIONS",
     "FILE_VARIABLE",
     "AETitle",
+    "CommandSettings",
     "Destination",
     "DestinationSettings",
     "HousekeepSettings",
@@ -52,6 +54,7 @@ __all__ = [
     "SeriesSettings",
     "Settings",
     "WebSettings",
+    "WebhookSettings",
     "explain",
     "find_file",
     "known_names",

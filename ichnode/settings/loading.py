@@ -22,8 +22,9 @@ from pydantic_settings import (
 )
 
 from ichnode.domain.errors import ConfigurationError
+from ichnode.settings.commands import CommandSettings
 from ichnode.settings.destinations import Destination, DestinationSettings
-from ichnode.settings.over_http import OrthancSettings
+from ichnode.settings.over_http import OrthancSettings, WebhookSettings
 from ichnode.settings.sections import (
     HousekeepSettings,
     InferSettings,
@@ -70,6 +71,8 @@ class Settings(BaseSettings):
     report: ReportSettings = ReportSettings()
     destinations: tuple[DestinationSettings, ...] = ()
     orthanc: tuple[OrthancSettings, ...] = ()
+    webhooks: tuple[WebhookSettings, ...] = ()
+    commands: tuple[CommandSettings, ...] = ()
     send: SendSettings = SendSettings()
     web: WebSettings = WebSettings()
     housekeep: HousekeepSettings = HousekeepSettings()
@@ -104,6 +107,8 @@ class Settings(BaseSettings):
 DESTINATIONS: Mapping[str, type[Destination]] = {
     "destinations": DestinationSettings,
     "orthanc": OrthancSettings,
+    "webhooks": WebhookSettings,
+    "commands": CommandSettings,
 }
 """The sections that are lists of destinations, ``[[section]]`` in the file."""
 

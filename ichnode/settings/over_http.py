@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from ichnode.domain.work import DeliveryKind
+from ichnode.settings import templates
 from ichnode.settings.destinations import HttpDestination
 
 _URL = re.compile(
     r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?([/?][!-\[\]-~]*)?", re.ASCII
 )
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([ -~]*)", re.ASCII)
+_OURS = ("host", "connection", "content-length", "transfer-encoding", "x-ichnode-")
 
 
 class ServerDestination(HttpDestination):
@@ -90,3 +93,54 @@ class OrthancSettings(RestDestination):
     def takes(self) -> frozenset[DeliveryKind]:
         """The alert."""
         return frozenset(("orthanc",))
+
+
+class WebhookSettings(ServerDestination):
+    """A server that is told in JSON of the site's own making."""
+
+    way: ClassVar[str] = "web hook"
+
+    method: Literal["POST", "PUT", "PATCH"] = "POST"
+    headers: tuple[SecretStr, ...] = ()
+    """As "Name: value"; what they hold is shown nowhere."""
+    secret: SecretStr = SecretStr("")
+    """Signs each body; see docs/outputs-http.md."""
+    phi: bool = False
+    """Whether it may be told who the patient is."""
+    template: str = ""
+    """The body; empty tells everything that may be told."""
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for header in value:
+            found = _HEADER.fullmatch(header.get_secret_value())
+            if found is None:
+                raise ValueError('write each header as "Name: value"')
+            if found[1].lower().startswith(_OURS):
+                raise ValueError(f"{found[1]} is not for you to set")
+        return value
+
+    @model_validator(mode="after")
+    def _template(self) -> WebhookSettings:
+        if self.template:
+            templates.check(self.template, phi=self.phi)
+        return self
+
+    @property
+    def named_headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers as name and value."""
+        written = (one.get_secret_value().partition(":") for one in self.headers)
+        return tuple((name, value.strip()) for name, _, value in written)
+
+    @property
+    def takes(self) -> frozenset[DeliveryKind]:
+        """The alert."""
+        return frozenset(("webhook",))
+
+    @property
+    def address(self) -> str:
+        """The server; the rest of the URL is often the secret of whoever may call it."""
+        parts = urlsplit(self.url)
+        hidden = (parts.path not in ("", "/")) or parts.query
+        return f"{parts.scheme}://{parts.netloc}" + ("/..." if hidden else "")
