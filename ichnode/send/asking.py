@@ -7,12 +7,14 @@ from typing import TypeVar
 from ichnode.send.command import CommandMechanism
 from ichnode.send.orthanc import OrthancMechanism
 from ichnode.send.sender import Echo, echo
+from ichnode.send.ups_rs import UpsRsMechanism
 from ichnode.send.webhook import WebhookMechanism
 from ichnode.settings import (
     CommandSettings,
     Destination,
     DestinationSettings,
     OrthancSettings,
+    UpsRsSettings,
     WebhookSettings,
 )
 
@@ -42,6 +44,8 @@ def ask(destination: Destination, calling_ae: str) -> Echo:
             )
         case OrthancSettings():
             return OrthancMechanism(_brisk(destination)).look()
+        case UpsRsSettings():
+            return UpsRsMechanism(_brisk(destination)).look()
         case WebhookSettings():
             return WebhookMechanism(_brisk(destination)).look()
         case CommandSettings():

@@ -22,12 +22,14 @@ from ichnode.send.command import CommandMechanism
 from ichnode.send.orthanc import OrthancMechanism
 from ichnode.send.scu import StoreMechanism
 from ichnode.send.ups import UpsMechanism
+from ichnode.send.ups_rs import UpsRsMechanism
 from ichnode.send.webhook import WebhookMechanism
 from ichnode.settings import (
     CommandSettings,
     Destination,
     DestinationSettings,
     OrthancSettings,
+    UpsRsSettings,
     WebhookSettings,
 )
 
@@ -61,6 +63,8 @@ def mechanisms_for(
             return _dicom(destination, spool, calling_ae)
         case OrthancSettings():
             return {"orthanc": OrthancMechanism(destination)}
+        case UpsRsSettings():
+            return {"ups_rs": UpsRsMechanism(destination)}
         case WebhookSettings():
             return {"webhook": WebhookMechanism(destination)}
         case CommandSettings():

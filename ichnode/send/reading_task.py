@@ -1,4 +1,6 @@
-"""The reading task that we create where a destination has none and says that we may.
+"""Reading tasks: which of a peer's is that of a study, and the one that we create.
+
+One is created only where a destination has none and says that we may.
 
 References
 ----------
@@ -9,16 +11,76 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from ichnode.domain.ids import result_uid
 from ichnode.domain.work import StudyRef
 
 INTERPRETATION = Code("110005", "DCM", "Interpretation")  # CID 9231
 LABEL = "Interpretation - AI flag: suspected ICH"
+HIGH = "HIGH"
+SCHEDULED = "SCHEDULED"
+TAKEN_UP = frozenset(("IN PROGRESS", "COMPLETED"))
 _LONGEST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as the peer described it."""
+
+    uid: str
+    state: str
+    priority: str
+
+
+def has_order(study: StudyRef) -> bool:
+    """Say whether the order can be asked for; a value that is too long matches nothing."""
+    return 0 < len(study.accession_number) <= 16 and 0 < len(study.patient_id) <= 64
+
+
+def is_reading(found: Dataset, study: StudyRef) -> bool:
+    """Say whether an answer is a task to read this very study.
+
+    Archives have been seen to ignore keys that they do not support and to return every task; and a
+    study may have tasks of other kinds, such as post-processing.
+    """
+    kinds = {
+        (str(code.get("CodeValue", "")), str(code.get("CodingSchemeDesignator", "")))
+        for code in found.get("ScheduledWorkitemCodeSequence") or ()
+    }
+    of_dicom = {value for value, scheme in kinds if scheme == "DCM" and value}
+    if of_dicom and INTERPRETATION.value not in of_dicom:
+        return False
+    return is_of(found, study)
+
+
+def is_of(found: Dataset, study: StudyRef) -> bool:
+    """Say whether an answer is about this very study, whatever is to be done with it."""
+    requests = list(found.get("ReferencedRequestSequence") or ())
+    named = [str(one.get("StudyInstanceUID") or "") for one in (found, *requests)]
+    if any(named):
+        return study.study_uid in named
+    same_patient = str(found.get("PatientID") or "").strip() == study.patient_id.strip()
+    orders = {str(one.get("AccessionNumber") or "").strip() for one in requests} - {""}
+    return bool(same_patient and study.accession_number.strip() in orders)
+
+
+def task_of(found: Dataset) -> Task:
+    """Return what counts of an answer."""
+    return Task(
+        uid=str(found.get("SOPInstanceUID") or ""),
+        state=str(found.get("ProcedureStepState") or "").strip().upper(),
+        priority=str(found.get("ScheduledProcedureStepPriority") or "").strip().upper(),
+    )
+
+
+def task_uid(study: StudyRef) -> str:
+    """Return the UID of the task that we create, the same however often and by whichever way."""
+    return result_uid("ups", study.study_uid)
 
 
 def new_task(study: StudyRef, now: datetime) -> Dataset:
@@ -34,7 +96,7 @@ def new_task(study: StudyRef, now: datetime) -> Dataset:
     task = Dataset()
     task.SpecificCharacterSet = "ISO_IR 192"
     task.TransactionUID = ""
-    task.ScheduledProcedureStepPriority = "HIGH"
+    task.ScheduledProcedureStepPriority = HIGH
     task.ProcedureStepLabel = LABEL
     task.WorklistLabel = ""
     task.ScheduledProcessingParametersSequence = []
@@ -51,7 +113,7 @@ def new_task(study: StudyRef, now: datetime) -> Dataset:
     task.AdmittingDiagnosesDescription = ""
     task.AdmittingDiagnosesCodeSequence = []
     task.ReferencedRequestSequence = [_request(study)]
-    task.ProcedureStepState = "SCHEDULED"
+    task.ProcedureStepState = SCHEDULED
     task.ProcedureStepProgressInformationSequence = []
     task.UnifiedProcedureStepPerformedProcedureSequence = []
     _name_patient(task, study)

@@ -1,8 +1,6 @@
 """Reading priority by Unified Procedure Step: the study's scheduled reading task is set to HIGH.
 
-A task that is there is found and changed; one is created only where the destination says so. Only
-SCHEDULED tasks are touched: one that is IN PROGRESS belongs to whoever is reading. Every step may
-be repeated: setting HIGH twice is setting it once, and a created task has one UID per study.
+What is decided is in `ichnode.send.raising`, how a peer is asked and told here.
 
 References
 ----------
@@ -12,13 +10,11 @@ DICOM PS3.4 annex CC: CC.2.5 (N-CREATE, Table CC.2.5-3), CC.2.6 (N-SET), CC.2.8 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydicom import Dataset
 
 from ichnode.domain.clock import Clock, SystemClock
-from ichnode.domain.ids import result_uid
 from ichnode.domain.work import (
     Acknowledged,
     DeliveryItem,
@@ -38,29 +34,26 @@ from ichnode.send.association import (
     is_warning,
     status_of,
 )
-from ichnode.send.reading_task import INTERPRETATION, new_task
+from ichnode.send.raising import raise_priority
+from ichnode.send.reading_task import (
+    HIGH,
+    SCHEDULED,
+    Task,
+    has_order,
+    is_reading,
+    new_task,
+    task_of,
+    task_uid,
+)
 
 PUSH = "1.2.840.10008.5.1.4.34.6.1"  # the class of every instance, whatever was negotiated
 WATCH = "1.2.840.10008.5.1.4.34.6.2"
 PULL = "1.2.840.10008.5.1.4.34.6.3"
 QUERY = "1.2.840.10008.5.1.4.34.6.5"
 
-HIGH = "HIGH"
-SCHEDULED = "SCHEDULED"
-_TAKEN_UP = frozenset(("IN PROGRESS", "COMPLETED"))
-
 _SUCCESS, _DUPLICATE = 0x0000, 0x0111
 _PENDING = frozenset((0xFF00, 0xFF01))
 _MOVED_ON = frozenset((0xC300, 0xC301))  # no longer to be updated; in progress under another's UID
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task as the peer described it."""
-
-    uid: str
-    state: str
-    priority: str
 
 
 class _Silent(Exception):
@@ -110,7 +103,7 @@ class UpsMechanism:
             with associate(self._peer, _offer(create=self._create)) as association:
                 for delivery_id, study in studies:
                     try:
-                        result = self._raise(_Tasks(association), study)
+                        result = self._raise(_Tasks(association, self._clock), study)
                     except (_Silent, RuntimeError, ValueError) as error:
                         abandon(association)
                         yield delivery_id, Undelivered(_said(error))
@@ -141,32 +134,16 @@ class UpsMechanism:
         if not tasks.can_find or not tasks.can_set:
             return Undelivered("The peer does not let us find and change tasks.", permanent=True)
         try:
-            scheduled = [task for task in tasks.of(study, SCHEDULED) if task.state == SCHEDULED]
-            if scheduled:
-                return _set_high(tasks, scheduled)
-            return self._missing(tasks, study)
+            return raise_priority(tasks, study, create_if_missing=self._create)
         except _Refused as error:
             return Undelivered(str(error), error.status)
-
-    def _missing(self, tasks: _Tasks, study: StudyRef) -> DeliveryResult:
-        """Decide about a study without a scheduled task, looking once more in every state."""
-        found = tasks.of(study, "")
-        if scheduled := [task for task in found if task.state == SCHEDULED]:
-            return _set_high(tasks, scheduled)  # it came in between
-        if any(task.state in _TAKEN_UP for task in found):
-            return Acknowledged(note="the study is being read, or was read")
-        if not self._create:
-            return Undelivered("The study has no reading task.")
-        if not tasks.can_create:
-            return Undelivered("The peer does not let us create tasks.", permanent=True)
-        return tasks.create(result_uid("ups", study.study_uid), new_task(study, self._clock.now()))
 
 
 class _Tasks:
     """The tasks of a peer, over an association."""
 
-    def __init__(self, association: Any) -> None:
-        self._association = association
+    def __init__(self, association: Any, clock: Clock) -> None:
+        self._association, self._clock = association, clock
         classes = {sop_class for sop_class, _ in accepted(association)}
         self._finds_by = next((c for c in (PULL, QUERY, WATCH) if c in classes), None)
         self.can_find = self._finds_by is not None
@@ -176,7 +153,7 @@ class _Tasks:
     def of(self, study: StudyRef, state: str) -> list[Task]:
         """Find the reading tasks of a study in a state; in any where `state` is empty."""
         found = self._find(study, _by_study(study, state))
-        if not found and _has_order(study):
+        if not found and has_order(study):
             found = self._find(study, _by_order(study, state))
         return found
 
@@ -186,8 +163,8 @@ class _Tasks:
         status: int | None = None
         for answer, identifier in self._association.send_c_find(asked, self._finds_by):
             status = status_of(answer)
-            if status in _PENDING and identifier is not None and _is_reading(identifier, study):
-                found.append(_task(identifier))
+            if status in _PENDING and identifier is not None and is_reading(identifier, study):
+                found.append(task_of(identifier))
         if status is None:
             raise _Silent("The query for the reading task failed")
         if status != _SUCCESS:
@@ -204,9 +181,12 @@ class _Tasks:
             return Acknowledged(status, "the task was taken up in between")
         return _judge(status)
 
-    def create(self, uid: str, task: Dataset) -> DeliveryResult:
+    def create(self, study: StudyRef) -> DeliveryResult:
         """Create a task under a UID that is always the same for its study."""
-        answer, _ = self._association.send_n_create(task, PUSH, uid)
+        if not self.can_create:
+            return Undelivered("The peer does not let us create tasks.", permanent=True)
+        task = new_task(study, self._clock.now())
+        answer, _ = self._association.send_n_create(task, PUSH, task_uid(study))
         status = status_of(answer)
         if status is None:
             raise _Silent("The creation of the task failed")
@@ -222,15 +202,6 @@ def _said(error: Exception) -> str:
     if isinstance(error, ValueError):
         return "The peer's answer cannot be decoded."
     return "The peer closed the connection."
-
-
-def _set_high(tasks: _Tasks, scheduled: Sequence[Task]) -> DeliveryResult:
-    """Raise every scheduled task that is not yet; the first failure decides."""
-    waiting = [task for task in scheduled if task.priority != HIGH]
-    if not waiting:
-        return Acknowledged(note="it was HIGH already")
-    results = [tasks.set_high(task) for task in waiting]
-    return next((r for r in results if not isinstance(r, Acknowledged)), results[-1])
 
 
 def _judge(status: int) -> DeliveryResult:
@@ -278,42 +249,3 @@ def _by_order(study: StudyRef, state: str) -> Dataset:
     asked.PatientID = study.patient_id
     asked.ReferencedRequestSequence[0].AccessionNumber = study.accession_number
     return asked
-
-
-def _has_order(study: StudyRef) -> bool:
-    """Say whether the order can be asked for; a value that is too long matches nothing."""
-    return 0 < len(study.accession_number) <= 16 and 0 < len(study.patient_id) <= 64
-
-
-def _is_reading(found: Dataset, study: StudyRef) -> bool:
-    """Say whether an answer is a task to read this very study.
-
-    Archives have been seen to ignore keys that they do not support and to return every task; and a
-    study may have tasks of other kinds, such as post-processing.
-    """
-    kinds = {
-        (str(code.get("CodeValue", "")), str(code.get("CodingSchemeDesignator", "")))
-        for code in found.get("ScheduledWorkitemCodeSequence") or ()
-    }
-    of_dicom = {value for value, scheme in kinds if scheme == "DCM" and value}
-    if of_dicom and INTERPRETATION.value not in of_dicom:
-        return False
-    return _is_of(found, study)
-
-
-def _is_of(found: Dataset, study: StudyRef) -> bool:
-    requests = list(found.get("ReferencedRequestSequence") or ())
-    named = [str(one.get("StudyInstanceUID") or "") for one in (found, *requests)]
-    if any(named):
-        return study.study_uid in named
-    same_patient = str(found.get("PatientID") or "").strip() == study.patient_id.strip()
-    orders = {str(one.get("AccessionNumber") or "").strip() for one in requests} - {""}
-    return bool(same_patient and study.accession_number.strip() in orders)
-
-
-def _task(found: Dataset) -> Task:
-    return Task(
-        uid=str(found.get("SOPInstanceUID") or ""),
-        state=str(found.get("ProcedureStepState") or "").strip().upper(),
-        priority=str(found.get("ScheduledProcedureStepPriority") or "").strip().upper(),
-    )

@@ -15,7 +15,7 @@ from ichnode.settings.loading import (
     load_settings,
     origins,
 )
-from ichnode.settings.over_http import OrthancSettings, WebhookSettings
+from ichnode.settings.over_http import OrthancSettings, UpsRsSettings, WebhookSettings
 from ichnode.settings.sections import (
     AETitle,
     HousekeepSettings,
@@ -53,6 +53,7 @@ __all__ = [
     "SendSettings",
     "SeriesSettings",
     "Settings",
+    "UpsRsSettings",
     "WebSettings",
     "WebhookSettings",
     "explain",

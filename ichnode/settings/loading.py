@@ -24,7 +24,7 @@ from pydantic_settings import (
 from ichnode.domain.errors import ConfigurationError
 from ichnode.settings.commands import CommandSettings
 from ichnode.settings.destinations import Destination, DestinationSettings
-from ichnode.settings.over_http import OrthancSettings, WebhookSettings
+from ichnode.settings.over_http import OrthancSettings, UpsRsSettings, WebhookSettings
 from ichnode.settings.sections import (
     HousekeepSettings,
     InferSettings,
@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     report: ReportSettings = ReportSettings()
     destinations: tuple[DestinationSettings, ...] = ()
     orthanc: tuple[OrthancSettings, ...] = ()
+    ups_rs: tuple[UpsRsSettings, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
     commands: tuple[CommandSettings, ...] = ()
     send: SendSettings = SendSettings()
@@ -107,6 +108,7 @@ class Settings(BaseSettings):
 DESTINATIONS: Mapping[str, type[Destination]] = {
     "destinations": DestinationSettings,
     "orthanc": OrthancSettings,
+    "ups_rs": UpsRsSettings,
     "webhooks": WebhookSettings,
     "commands": CommandSettings,
 }

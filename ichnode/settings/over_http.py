@@ -95,6 +95,20 @@ class OrthancSettings(RestDestination):
         return frozenset(("orthanc",))
 
 
+class UpsRsSettings(RestDestination):
+    """A worklist of Unified Procedure Steps behind DICOMweb."""
+
+    way: ClassVar[str] = "UPS-RS"
+
+    create_if_missing: bool = False
+    """Create a reading task where the study has none."""
+
+    @property
+    def takes(self) -> frozenset[DeliveryKind]:
+        """The priority."""
+        return frozenset(("ups_rs",))
+
+
 class WebhookSettings(ServerDestination):
     """A server that is told in JSON of the site's own making."""
 
