@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from ichnode.send.command import CommandMechanism
+from ichnode.send.fhir import FhirMechanism
 from ichnode.send.orthanc import OrthancMechanism
 from ichnode.send.sender import Echo, echo
 from ichnode.send.ups_rs import UpsRsMechanism
@@ -13,6 +14,7 @@ from ichnode.settings import (
     CommandSettings,
     Destination,
     DestinationSettings,
+    FhirSettings,
     OrthancSettings,
     UpsRsSettings,
     WebhookSettings,
@@ -48,6 +50,8 @@ def ask(destination: Destination, calling_ae: str) -> Echo:
             return UpsRsMechanism(_brisk(destination)).look()
         case WebhookSettings():
             return WebhookMechanism(_brisk(destination)).look()
+        case FhirSettings():
+            return FhirMechanism(_brisk(destination)).look()
         case CommandSettings():
             return CommandMechanism(destination).look()
         case _:

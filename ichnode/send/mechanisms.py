@@ -19,6 +19,7 @@ from typing import Protocol
 from ichnode.domain.work import DOCUMENT_KINDS, DeliveryItem, DeliveryKind, DeliveryResult
 from ichnode.send.association import Peer
 from ichnode.send.command import CommandMechanism
+from ichnode.send.fhir import FhirMechanism
 from ichnode.send.orthanc import OrthancMechanism
 from ichnode.send.scu import StoreMechanism
 from ichnode.send.ups import UpsMechanism
@@ -28,6 +29,7 @@ from ichnode.settings import (
     CommandSettings,
     Destination,
     DestinationSettings,
+    FhirSettings,
     OrthancSettings,
     UpsRsSettings,
     WebhookSettings,
@@ -67,6 +69,8 @@ def mechanisms_for(
             return {"ups_rs": UpsRsMechanism(destination)}
         case WebhookSettings():
             return {"webhook": WebhookMechanism(destination)}
+        case FhirSettings():
+            return {"fhir": FhirMechanism(destination)}
         case CommandSettings():
             return {"command": CommandMechanism(destination)}
         case _:

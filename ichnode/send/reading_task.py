@@ -17,10 +17,11 @@ from datetime import datetime
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from ichnode.domain import codes
 from ichnode.domain.ids import result_uid
 from ichnode.domain.work import StudyRef
 
-INTERPRETATION = Code("110005", "DCM", "Interpretation")  # CID 9231
+INTERPRETATION = Code(*codes.INTERPRETATION)
 LABEL = "Interpretation - AI flag: suspected ICH"
 HIGH = "HIGH"
 SCHEDULED = "SCHEDULED"

@@ -15,7 +15,7 @@ from ichnode.settings.loading import (
     load_settings,
     origins,
 )
-from ichnode.settings.over_http import OrthancSettings, UpsRsSettings, WebhookSettings
+from ichnode.settings.over_http import FhirSettings, OrthancSettings, UpsRsSettings, WebhookSettings
 from ichnode.settings.sections import (
     AETitle,
     HousekeepSettings,
@@ -40,6 +40,7 @@ __all__ = [
     "CommandSettings",
     "Destination",
     "DestinationSettings",
+    "FhirSettings",
     "HousekeepSettings",
     "InferSettings",
     "LogSettings",

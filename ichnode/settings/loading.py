@@ -24,7 +24,7 @@ from pydantic_settings import (
 from ichnode.domain.errors import ConfigurationError
 from ichnode.settings.commands import CommandSettings
 from ichnode.settings.destinations import Destination, DestinationSettings
-from ichnode.settings.over_http import OrthancSettings, UpsRsSettings, WebhookSettings
+from ichnode.settings.over_http import FhirSettings, OrthancSettings, UpsRsSettings, WebhookSettings
 from ichnode.settings.sections import (
     HousekeepSettings,
     InferSettings,
@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     destinations: tuple[DestinationSettings, ...] = ()
     orthanc: tuple[OrthancSettings, ...] = ()
     ups_rs: tuple[UpsRsSettings, ...] = ()
+    fhir: tuple[FhirSettings, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
     commands: tuple[CommandSettings, ...] = ()
     send: SendSettings = SendSettings()
@@ -109,6 +110,7 @@ DESTINATIONS: Mapping[str, type[Destination]] = {
     "destinations": DestinationSettings,
     "orthanc": OrthancSettings,
     "ups_rs": UpsRsSettings,
+    "fhir": FhirSettings,
     "webhooks": WebhookSettings,
     "commands": CommandSettings,
 }

@@ -109,6 +109,26 @@ class UpsRsSettings(RestDestination):
         return frozenset(("ups_rs",))
 
 
+class FhirSettings(RestDestination):
+    """A FHIR R4 server."""
+
+    way: ClassVar[str] = "FHIR"
+
+    patient_system: str = Field("", pattern=r"^[!-~]*$")
+    """The system of the Patient IDs in the images, as the server names it."""
+    accession_system: str = Field("", pattern=r"^[!-~]*$")
+    """The system of the accession numbers, likewise."""
+    find_patient: bool = False
+    """Let the server find the patient and refuse where it knows none, or two."""
+    task: bool = True
+    """Ask by a Task for the study to be read at once."""
+
+    @property
+    def takes(self) -> frozenset[DeliveryKind]:
+        """The alert."""
+        return frozenset(("fhir",))
+
+
 class WebhookSettings(ServerDestination):
     """A server that is told in JSON of the site's own making."""
 

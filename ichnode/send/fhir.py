@@ -1,0 +1,196 @@
+"""Urgent studies to a FHIR server: one transaction, done as a whole or not at all.
+
+Results are written over what is there of ours. A task is not: who has taken it up goes on, so that
+it is looked at first, created where there is none, and cancelled only while nobody has begun.
+
+References
+----------
+HL7 FHIR R4 (4.0.1): RESTful API (transaction, conditional update and create), Task,
+OperationOutcome.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from ichnode.domain.work import Acknowledged, DeliveryItem, DeliveryResult
+from ichnode.send.fhir_resources import Resource, Resources, put, token_of, transaction
+from ichnode.send.http import (
+    Answer,
+    Exchange,
+    HttpMechanism,
+    HttpPeer,
+    Refused,
+    Request,
+    Strange,
+    refusal,
+)
+from ichnode.send.sender import Echo
+from ichnode.send.telling import subject
+from ichnode.settings.over_http import FhirSettings
+
+FHIR_JSON = "application/fhir+json"
+_ACCEPT = ("Accept", FHIR_JSON)
+_SENT = (_ACCEPT, ("Content-Type", FHIR_JSON), ("Prefer", "return=minimal"))
+_ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
+_VERSION = re.compile(r"[A-Za-z0-9.-]{1,64}")
+_NOT_BEGUN = frozenset(("draft", "requested", "received", "accepted", "ready", "on-hold"))
+_CROSSED = frozenset((409, 412))  # somebody else changed it, or two at once: the next try decides
+_ISSUE = re.compile(r"[a-z-]{1,32}")  # the code of an issue; its other words may name a patient
+
+
+class FhirMechanism(HttpMechanism):
+    """Tells one server.
+
+    Parameters
+    ----------
+    destination : FhirSettings
+        The server.
+    """
+
+    def __init__(self, destination: FhirSettings) -> None:
+        super().__init__(HttpPeer(destination))
+        self._destination = destination
+
+    def tell(self, server: Exchange, item: DeliveryItem) -> DeliveryResult:
+        """Write the results, and ask for the study to be read, or take it back."""
+        answer = _good(server.ask(self._transaction(item, self._about_the_task(server, item))))
+        _done(answer)
+        return Acknowledged(answer.status)
+
+    def preview(self, item: DeliveryItem) -> str:
+        """Return the question for the task, and the transaction of a server without one."""
+        steps = [self._question(item)] if self._destination.task else []
+        steps.append(self._transaction(item, self._task_entry(item, None)))
+        return "\n\n".join(self._peer.shown(step) for step in steps)
+
+    def look(self) -> Echo:
+        """Ask what the server can, which it says to everybody."""
+
+        def judged(answer: Answer) -> str | None:
+            held = answer.json()
+            if not isinstance(held, dict) or held.get("resourceType") != "CapabilityStatement":
+                return "This is not a FHIR server."
+            spoken = str(held.get("fhirVersion"))
+            return None if spoken.startswith("4.") else "The server does not speak FHIR R4."
+
+        url = f"{self._destination.url}/metadata"
+        return self._peer.look(Request("GET", url, (_ACCEPT,)), judged)
+
+    def _resources(self, item: DeliveryItem) -> Resources:
+        study, alert = subject(item)
+        return Resources(study, alert, self._destination)
+
+    def _transaction(self, item: DeliveryItem, task: Resource | None) -> Request:
+        entries = [put(url, one) for url, one in self._resources(item).results()]
+        if task is not None:
+            entries.append(task)
+        body = json.dumps(transaction(entries), indent=1, ensure_ascii=False).encode()
+        return Request("POST", self._destination.url, _SENT, body)
+
+    def _question(self, item: DeliveryItem) -> Request:
+        _, task = self._resources(item).task()
+        url = f"{self._destination.url}/Task?identifier={quote(token_of(task), safe='')}"
+        return Request("GET", url, (_ACCEPT,))
+
+    def _about_the_task(self, server: Exchange, item: DeliveryItem) -> Resource | None:
+        """Return the entry about the task, where there is anything to do about it."""
+        if not self._destination.task:
+            return None
+        return self._task_entry(item, _only_task(_good(server.ask(self._question(item)))))
+
+    def _task_entry(self, item: DeliveryItem, held: Resource | None) -> Resource | None:
+        _, alert = subject(item)
+        full_url, task = self._resources(item).task()
+        if held is None:
+            return None if alert.withdrawn else _create(full_url, task)
+        if alert.withdrawn and held["status"] in _NOT_BEGUN:
+            return _change(held, "cancelled")
+        if not alert.withdrawn and held["status"] == "cancelled":
+            return _change(held, "requested")
+        return None
+
+
+def _create(full_url: str, task: Resource) -> Resource:
+    found = f"identifier={token_of(task)}"
+    request = {"method": "POST", "url": "Task", "ifNoneExist": found}
+    return {"fullUrl": full_url, "resource": task, "request": request}
+
+
+def _change(held: Resource, status: str) -> Resource:
+    """Return an entry that changes the status alone, and only of the version that we saw."""
+    request = {"method": "PUT", "url": f"Task/{held['id']}"}
+    meta = held.get("meta")
+    version = meta.get("versionId") if isinstance(meta, dict) else None
+    if isinstance(version, str) and _VERSION.fullmatch(version):
+        request["ifMatch"] = f'W/"{version}"'
+    return {"resource": {**held, "status": status}, "request": request}
+
+
+def _good(answer: Answer) -> Answer:
+    """Return an answer whose status is good; of an OperationOutcome only the codes are told."""
+    if answer.is_good:
+        return answer
+    refused = refusal(answer, ", ".join(_issues(answer)))
+    raise Refused(replace(refused, permanent=refused.permanent and answer.status not in _CROSSED))
+
+
+def _issues(answer: Answer) -> list[str]:
+    try:
+        held = answer.json()
+    except Strange:
+        return []
+    issues = held.get("issue") if isinstance(held, dict) else None
+    if not isinstance(issues, list):
+        return []
+    found = [str(one.get("code")) for one in issues[:3] if isinstance(one, dict)]
+    return [code for code in found if _ISSUE.fullmatch(code)]
+
+
+def _bundle(answer: Answer, kind: str) -> list[Resource]:
+    """Return the entries of a Bundle of a kind.
+
+    Raises
+    ------
+    Strange
+        When it is none: many a proxy answers anything with 200 and a page to log in.
+    """
+    held = answer.json()
+    if not isinstance(held, dict) or held.get("resourceType") != "Bundle":
+        raise Strange("The server's answer is not FHIR.")
+    entries = held.get("entry", [])
+    if held.get("type") != kind or not isinstance(entries, list):
+        raise Strange(f"The server's answer is no {kind}.")
+    if not all(isinstance(one, dict) for one in entries):
+        raise Strange(f"The server's answer is no {kind}.")
+    return entries
+
+
+def _done(answer: Answer) -> None:
+    """Make sure that every entry was done: some servers do a transaction in part."""
+    for entry in _bundle(answer, "transaction-response"):
+        told: Any = entry.get("response")
+        status = str(told.get("status", "")) if isinstance(told, dict) else ""
+        if not status.startswith("2"):
+            raise Strange("The server did not do all of the transaction.")
+
+
+def _only_task(answer: Answer) -> Resource | None:
+    """Return our task, if the server has it."""
+    found = [
+        one["resource"]
+        for one in _bundle(answer, "searchset")
+        if isinstance(one.get("resource"), dict) and one["resource"].get("resourceType") == "Task"
+    ]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise Strange("The server has more than one task under our identifier.")
+    task: Resource = found[0]
+    if not isinstance(task.get("status"), str) or not _ID.fullmatch(str(task.get("id"))):
+        raise Strange("The server's task is none.")
+    return task
