@@ -23,7 +23,6 @@ from ichnode.send.http import (
     Answer,
     Exchange,
     HttpMechanism,
-    HttpPeer,
     Refused,
     Request,
     Strange,
@@ -43,7 +42,7 @@ _CROSSED = frozenset((409, 412))  # somebody else changed it, or two at once: th
 _ISSUE = re.compile(r"[a-z-]{1,32}")  # the code of an issue; its other words may name a patient
 
 
-class FhirMechanism(HttpMechanism):
+class FhirMechanism(HttpMechanism[FhirSettings]):
     """Tells one server.
 
     Parameters
@@ -51,10 +50,6 @@ class FhirMechanism(HttpMechanism):
     destination : FhirSettings
         The server.
     """
-
-    def __init__(self, destination: FhirSettings) -> None:
-        super().__init__(HttpPeer(destination))
-        self._destination = destination
 
     def tell(self, server: Exchange, item: DeliveryItem) -> DeliveryResult:
         """Write the results, and ask for the study to be read, or take it back."""

@@ -7,36 +7,35 @@ is used: what is said to be sent to this machine does not leave it by another's 
 
 References
 ----------
-RFC 9110 (statuses, 15), RFC 7617 (Basic), RFC 6750 (Bearer).
+RFC 9110 (statuses: 15).
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
-import re
 import socket
-import ssl
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 
-from ichnode.domain.errors import ConfigurationError, PeerFailure
+from ichnode.domain.errors import PeerFailure
 from ichnode.domain.work import Acknowledged, DeliveryItem, DeliveryResult, Undelivered
 from ichnode.send.association import LONGEST_CONNECT_S, FellSilent
+from ichnode.send.http_security import credentials, tls_context, why_not_connected
 from ichnode.send.sender import Echo
-from ichnode.settings.over_http import RestDestination, ServerDestination
+from ichnode.settings.over_http import ServerDestination
 
 LONGEST_ANSWER = 4 << 20  # bytes
 USER_AGENT = "ichnode"
 HIDDEN = "***"
+DestinationT = TypeVar("DestinationT", bound=ServerDestination)
 _COMES_BACK = frozenset((408, 425, 429))  # of the refusals: too slow, too early, too many
 
 
@@ -130,7 +129,7 @@ class Exchange:
         try:
             return self._ask(request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise PeerFailure(_why_not_connected(error)) from None
+            raise PeerFailure(why_not_connected(error)) from None
         except httpx.TransportError as error:
             if over.is_set() or isinstance(error, httpx.TimeoutException):
                 raise Silent("The server did not answer in time.") from None
@@ -187,8 +186,8 @@ class HttpPeer:
         self, destination: ServerDestination, headers: Sequence[tuple[str, str]] = ()
     ) -> None:
         self._timeout_s = destination.timeout_s
-        self._tls = _tls(destination) if destination.url.startswith("https:") else False
-        self._headers = (*_credentials(destination), *headers)
+        self._tls = tls_context(destination) if destination.url.startswith("https:") else False
+        self._headers = (*credentials(destination), *headers)
 
     @contextmanager
     def connected(self) -> Iterator[Exchange]:
@@ -254,17 +253,19 @@ class HttpPeer:
         return Echo(wrong is None, wrong or "It answers.")
 
 
-class HttpMechanism(ABC):
+class HttpMechanism(ABC, Generic[DestinationT]):
     """A way to tell a server of one study after the other.
 
     Parameters
     ----------
-    peer : HttpPeer
-        The server.
+    destination : ServerDestination
+        The server, and what it wants.
+    headers : sequence of (str, str), optional
+        Sent with every request and shown to nobody.
     """
 
-    def __init__(self, peer: HttpPeer) -> None:
-        self._peer = peer
+    def __init__(self, destination: DestinationT, headers: Sequence[tuple[str, str]] = ()) -> None:
+        self._destination, self._peer = destination, HttpPeer(destination, headers)
 
     @abstractmethod
     def tell(self, server: Exchange, item: DeliveryItem) -> DeliveryResult:
@@ -335,46 +336,3 @@ def _read(response: httpx.Response) -> tuple[bytes, bool]:
         if len(body) > LONGEST_ANSWER:
             return bytes(body[:LONGEST_ANSWER]), False
     return bytes(body), True
-
-
-def _credentials(destination: ServerDestination) -> list[tuple[str, str]]:
-    if not isinstance(destination, RestDestination):
-        return []
-    if token := destination.token.get_secret_value():
-        return [("Authorization", f"Bearer {token}")]
-    if destination.user:
-        both = f"{destination.user}:{destination.password.get_secret_value()}"
-        return [("Authorization", f"Basic {base64.b64encode(both.encode()).decode()}")]
-    return []
-
-
-def _tls(destination: ServerDestination) -> ssl.SSLContext:
-    """Return what a server's certificate is checked by; there is no way to switch that off."""
-    try:
-        context = ssl.create_default_context(cafile=destination.ca_file or None)
-        if destination.certificate_file:
-            context.load_cert_chain(destination.certificate_file, destination.key_file or None)
-    except OSError as error:  # ssl.SSLError is one
-        files = " or ".join(
-            name
-            for name in (destination.ca_file, destination.certificate_file, destination.key_file)
-            if name
-        )
-        why = error.strerror if not isinstance(error, ssl.SSLError) else "not what it should be"
-        raise ConfigurationError(f"{destination.name}: {files} cannot be used: {why}.") from None
-    return context
-
-
-def _why_not_connected(error: httpx.TransportError) -> str:
-    """Say why there is no connection; the certificate is worth a sentence of its own."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"The server's certificate is not trusted: {cause.verify_message.rstrip('.')}."
-        if isinstance(cause, ssl.SSLError):
-            return "The server does not speak TLS with us."
-        cause = cause.__cause__ or cause.__context__
-    text = str(error)  # httpx keeps no more than the text where the cause is lost
-    if found := re.search(r"certificate verify failed: ([^(]+)", text):
-        return f"The server's certificate is not trusted: {found[1].strip().rstrip('.')}."
-    return "The server cannot be reached."

@@ -23,7 +23,6 @@ from ichnode.send.http import (
     Answer,
     Exchange,
     HttpMechanism,
-    HttpPeer,
     Refused,
     Request,
     Strange,
@@ -42,7 +41,7 @@ _NO_LABELS = (
 _TEXT = (("Content-Type", "text/plain"),)
 
 
-class OrthancMechanism(HttpMechanism):
+class OrthancMechanism(HttpMechanism[OrthancSettings]):
     """Labels studies at one Orthanc.
 
     Parameters
@@ -50,10 +49,6 @@ class OrthancMechanism(HttpMechanism):
     destination : OrthancSettings
         The Orthanc.
     """
-
-    def __init__(self, destination: OrthancSettings) -> None:
-        super().__init__(HttpPeer(destination))
-        self._destination = destination
 
     def preview(self, item: DeliveryItem) -> str:
         """Return the requests, with ID in place of what Orthanc's answer to the first will say."""

@@ -27,7 +27,6 @@ from ichnode.send.http import (
     Answer,
     Exchange,
     HttpMechanism,
-    HttpPeer,
     Request,
     Strange,
     expect_good,
@@ -62,7 +61,7 @@ _NO_CONTENT, _CONFLICT, _TOO_MANY = 204, 409, 413
 _ACCEPT, _CONTENT = ("Accept", DICOM_JSON), ("Content-Type", DICOM_JSON)
 
 
-class UpsRsMechanism(HttpMechanism):
+class UpsRsMechanism(HttpMechanism[UpsRsSettings]):
     """Raises reading tasks at one server.
 
     Parameters
@@ -70,10 +69,6 @@ class UpsRsMechanism(HttpMechanism):
     destination : UpsRsSettings
         The server.
     """
-
-    def __init__(self, destination: UpsRsSettings) -> None:
-        super().__init__(HttpPeer(destination))
-        self._destination = destination
 
     def tell(self, server: Exchange, item: DeliveryItem) -> DeliveryResult:
         """Raise the tasks of a study."""

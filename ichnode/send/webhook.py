@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ichnode.domain.work import DeliveryItem, DeliveryResult
 from ichnode.send.association import LONGEST_CONNECT_S
-from ichnode.send.http import Exchange, HttpMechanism, HttpPeer, Request, judge
+from ichnode.send.http import Exchange, HttpMechanism, Request, judge
 from ichnode.send.sender import Echo
 from ichnode.send.telling import delivery_uid, facts, identity, subject, whole
 from ichnode.settings import templates
@@ -24,7 +24,7 @@ from ichnode.settings.over_http import WebhookSettings
 DELIVERY, EVENT, SIGNATURE = "X-Ichnode-Delivery", "X-Ichnode-Event", "X-Ichnode-Signature"
 
 
-class WebhookMechanism(HttpMechanism):
+class WebhookMechanism(HttpMechanism[WebhookSettings]):
     """Tells one server.
 
     Parameters
@@ -34,8 +34,7 @@ class WebhookMechanism(HttpMechanism):
     """
 
     def __init__(self, destination: WebhookSettings) -> None:
-        super().__init__(HttpPeer(destination, destination.named_headers))
-        self._destination = destination
+        super().__init__(destination, destination.named_headers)
 
     def preview(self, item: DeliveryItem) -> str:
         """Return the request."""
