@@ -16,11 +16,13 @@ import os
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ichnode.domain.work import Acknowledged, DeliveryItem, DeliveryResult, Undelivered
 from ichnode.send.association import FellSilent
+from ichnode.send.http import LONGEST_ROUND_S
 from ichnode.send.sender import Echo
 from ichnode.send.telling import whole
 from ichnode.settings.commands import CommandSettings
@@ -57,16 +59,21 @@ class CommandMechanism:
     def deliver(self, items: Sequence[DeliveryItem]) -> Iterator[tuple[int, DeliveryResult]]:
         """Run the program for each alert, one after the other, and yield each row's result.
 
+        After `LONGEST_ROUND_S` the rest is not tried: those rows get no result.
+
         Raises
         ------
         FellSilent
             After the result of the row for which the program did not end.
         """
+        until_s = time.monotonic() + LONGEST_ROUND_S
         for item in items:
             result = self._run(self._content(item))
             yield item.delivery_id, result
             if result is _KILLED:
                 raise FellSilent("The command does not end.")
+            if time.monotonic() > until_s:
+                return
 
     def preview(self, item: DeliveryItem) -> str:
         """Return the command line and its standard input."""

@@ -16,6 +16,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ from ichnode.send.sender import Echo
 from ichnode.settings.over_http import ServerDestination
 
 LONGEST_ANSWER = 4 << 20  # bytes
+LONGEST_ROUND_S = (
+    120.0  # then the rest waits for its next turn: a loop that is silent counts as hung
+)
 USER_AGENT = "ichnode"
 HIDDEN = "***"
 DestinationT = TypeVar("DestinationT", bound=ServerDestination)
@@ -210,12 +214,15 @@ class HttpPeer:
     ) -> Iterator[tuple[int, DeliveryResult]]:
         """Tell a server of each row over one connection and yield each one's result.
 
+        After `LONGEST_ROUND_S` the rest is not tried: those rows get no result.
+
         Raises
         ------
         PeerFailure
             When there is no connection; `FellSilent` after the result of the row whose answer did
             not come.
         """
+        until_s = time.monotonic() + LONGEST_ROUND_S
         with self.connected() as server:
             for item in items:
                 try:
@@ -228,6 +235,8 @@ class HttpPeer:
                     yield item.delivery_id, Undelivered(str(silent))
                     raise FellSilent("The server does not answer any more.") from silent
                 yield item.delivery_id, result
+                if time.monotonic() > until_s:
+                    return
 
     def shown(self, request: Request) -> str:
         """Return a request as text, without what is secret."""

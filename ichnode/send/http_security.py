@@ -40,7 +40,10 @@ def tls_context(destination: ServerDestination) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=destination.ca_file or None)
         if destination.certificate_file:
-            context.load_cert_chain(destination.certificate_file, destination.key_file or None)
+            # Without a password OpenSSL asks the terminal for that of a key which has one.
+            context.load_cert_chain(
+                destination.certificate_file, destination.key_file or None, password=""
+            )
     except OSError as error:  # ssl.SSLError is one
         files = " or ".join(
             name

@@ -16,6 +16,8 @@ class CommandSettings(Destination):
 
     way: ClassVar[str] = "command"
 
+    timeout_s: float = Field(30.0, gt=0, le=300)
+    """Then it is killed."""
     command: tuple[str, ...] = Field(min_length=1)
     """The program by its full path, and its arguments; no shell reads them."""
     phi: bool = False

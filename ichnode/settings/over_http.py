@@ -22,6 +22,8 @@ _OURS = ("host", "connection", "content-length", "transfer-encoding", "x-ichnode
 class ServerDestination(HttpDestination):
     """A server, and how its TLS is checked."""
 
+    timeout_s: float = Field(30.0, gt=0, le=60)
+    """For an exchange as a whole."""
     ca_file: str = ""
     """The authorities that sign its certificate; empty means those of the system."""
     certificate_file: str = ""

@@ -7,9 +7,16 @@ import time
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from ichnode.domain.errors import ConfigurationError, PeerFailure
 from ichnode.domain.work import Acknowledged, Undelivered
+from ichnode.send import http
 from ichnode.send.association import FellSilent
 from ichnode.send.http import LONGEST_ANSWER, HttpPeer, Request, judge
 from ichnode.settings.over_http import RestDestination
@@ -136,6 +143,14 @@ def test_a_server_that_stops_after_some_answers_keeps_those():
     assert isinstance(raised, FellSilent)
 
 
+def test_after_a_while_the_rest_waits_for_its_next_turn(monkeypatch):
+    """A server that answers, slowly, keeps the loop from nothing else for long."""
+    monkeypatch.setattr(http, "LONGEST_ROUND_S", 0.0)
+    results, raised = result_of(lambda _: answer(200), count=3)
+    assert results == {1: Acknowledged(200)}
+    assert raised is None
+
+
 def test_an_endless_answer_is_read_to_a_limit():
     """A gigabyte fills no memory; where the status is all that counts, it counts."""
     endless = flood(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
@@ -231,6 +246,22 @@ def test_a_file_that_cannot_be_used_is_a_clear_error(tmp_path, key):
         (tmp_path / "empty.pem").write_text("no certificate")
         with pytest.raises(ConfigurationError, match=path.name):
             peer_at("https://localhost:1", **{key: str(path)})
+
+
+def test_a_key_with_a_password_is_a_clear_error(authority, tmp_path):
+    """Nobody is there to be asked for it."""
+    _, folder = authority
+    held = load_pem_private_key((folder / "client.pem").read_bytes(), None)
+    locked = held.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")
+    )
+    (tmp_path / "locked.pem").write_bytes(locked)
+    files = {
+        "certificate_file": str(folder / "client.pem"),
+        "key_file": str(tmp_path / "locked.pem"),
+    }
+    with pytest.raises(ConfigurationError, match=r"locked\.pem"):
+        peer_at("https://localhost:1", **files)
 
 
 def test_who_we_are_is_sent_and_never_shown():
