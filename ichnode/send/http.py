@@ -179,27 +179,31 @@ class HttpPeer:
         Where it is.
     headers : sequence of (str, str), optional
         Sent with every request and shown to nobody.
-
-    Raises
-    ------
-    ConfigurationError
-        When a file of certificates or keys cannot be used.
     """
 
     def __init__(
         self, destination: ServerDestination, headers: Sequence[tuple[str, str]] = ()
     ) -> None:
-        self._timeout_s = destination.timeout_s
-        self._tls = tls_context(destination) if destination.url.startswith("https:") else False
+        self._destination, self._timeout_s = destination, destination.timeout_s
         self._headers = (*credentials(destination), *headers)
 
     @contextmanager
     def connected(self) -> Iterator[Exchange]:
-        """Hold a connection while the block runs; it is made with the first request."""
+        """Hold a connection while the block runs; it is made with the first request.
+
+        Raises
+        ------
+        PeerFailure
+            When a file of certificates or keys cannot be used.
+        """
+        is_tls = self._destination.url.startswith("https:")
         own = [("User-Agent", USER_AGENT), ("Accept-Encoding", "identity"), *self._headers]
         timeout = httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, LONGEST_CONNECT_S))
         with httpx.Client(
-            verify=self._tls, timeout=timeout, trust_env=False, follow_redirects=False
+            verify=tls_context(self._destination) if is_tls else False,
+            timeout=timeout,
+            trust_env=False,
+            follow_redirects=False,
         ) as client:
             exchange = Exchange(client, own, self._timeout_s)
             try:

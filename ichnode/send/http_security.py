@@ -13,7 +13,7 @@ import ssl
 
 import httpx
 
-from ichnode.domain.errors import ConfigurationError
+from ichnode.domain.errors import PeerFailure
 from ichnode.settings.over_http import RestDestination, ServerDestination
 
 
@@ -34,8 +34,9 @@ def tls_context(destination: ServerDestination) -> ssl.SSLContext:
 
     Raises
     ------
-    ConfigurationError
-        When a file of certificates or keys cannot be used.
+    PeerFailure
+        When a file of certificates or keys cannot be used. Others than this server are told all the
+        same, and the next try takes the file that is there then.
     """
     try:
         context = ssl.create_default_context(cafile=destination.ca_file or None)
@@ -51,7 +52,7 @@ def tls_context(destination: ServerDestination) -> ssl.SSLContext:
             if name
         )
         why = error.strerror if not isinstance(error, ssl.SSLError) else "not what it should be"
-        raise ConfigurationError(f"{destination.name}: {files} cannot be used: {why}.") from None
+        raise PeerFailure(f"{files} cannot be used: {why}.") from None
     return context
 
 
