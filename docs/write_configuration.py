@@ -122,6 +122,8 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _kind(annotation: object) -> str:
+    if typing.get_origin(annotation) is dict:
+        return "table of whole numbers"
     if typing.get_origin(annotation) is tuple or isinstance(annotation, types.GenericAlias):
         return "list"
     names = {int: "whole number", float: "number", bool: "`true`, `false`", Path: "path"}

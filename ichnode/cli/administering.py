@@ -1,4 +1,4 @@
-"""``ichnode db``, ``config``, ``commission``, ``requeue`` and ``lower``."""
+"""``ichnode db``, ``config``, ``commission``, ``requeue``, ``lower`` and ``seen``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from ichnode.cli.configuring import chosen
 from ichnode.cli.configuring import settings_of as _settings
 from ichnode.domain.errors import ConfigurationError
+from ichnode.domain.telling import Seen
 
 if TYPE_CHECKING:
     from ichnode.settings import Settings
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog='Example: ichnode commission --by "A. Physicist" --scanner CT1')(commission)
     app.command(epilog="Example: ichnode requeue 1.2.840.113619.2.55.3")(requeue)
     app.command(epilog='Example: ichnode lower 1.2.840.1 --by "Dr B" --reason "artefact"')(lower)
+    app.command(epilog='Example: ichnode seen 1.2.840.1 --how reported --by "Dr B"')(seen)
 
 
 @database.command("upgrade", epilog="Example: ichnode db upgrade")
@@ -199,10 +201,40 @@ def lower(
     by: Annotated[str, typer.Option(help="Who decides; recorded.")],
     reason: Annotated[str, typer.Option(help="Why; recorded. No patient data.")],
 ) -> None:
-    """Take a study off the front of the list. Only a person may; the node never does."""
+    """Take a study off the front of the list. Only a person may; the node never does.
+
+    Who was told of it is told that it was a mistake, where the way there can say so.
+    """
     from ichnode.service.assembly import open_worklist
 
     if not open_worklist(_settings(context)).lower(study_uid, by, reason):
         typer.echo("That study is not at the front of the list.", err=True)
         raise typer.Exit(1)
     typer.echo("Lowered.")
+
+
+def seen(
+    context: typer.Context,
+    how: Annotated[
+        Seen, typer.Option(help="What the person did: opened the study, or reported it.")
+    ],
+    by: Annotated[str, typer.Option(help="Who; recorded.")],
+    study_uid: Annotated[str, typer.Argument(help="A Study Instance UID.")] = "",
+    accession: Annotated[str, typer.Option(help="Instead: an accession number.")] = "",
+) -> None:
+    """Say that a person has seen a study, so that nobody is alerted to it any more.
+
+    Alerts that are not delivered yet are suppressed. "opened" is about what is known of the study
+    now, and a new finding is told all the same; "reported" is about every image that is there.
+    """
+    from ichnode.service.assembly import open_worklist
+
+    if bool(study_uid) == bool(accession):
+        raise ConfigurationError("Give a Study Instance UID, or --accession NUMBER.")
+    count = open_worklist(_settings(context)).seen(
+        study_uid, accession_number=accession, how=how, by=by
+    )
+    if not count:
+        typer.echo("No such study, or it is not clear whose it is.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"Noted of {count} {'study' if count == 1 else 'studies'}.")

@@ -118,7 +118,7 @@ class Delivery(Enum):
     DELIVERED = "delivered"
     WITHHELD = "withheld"  # observe mode: the destination is not open for this model
     FAILED = "failed"  # given up; never a positive
-    SUPPRESSED = "suppressed"  # needed no longer: a person has seen the study
+    SUPPRESSED = "suppressed"  # needed no longer: a person was quicker, or it is overtaken
 
 
 class DeliveryEvent(Enum):
@@ -131,7 +131,7 @@ class DeliveryEvent(Enum):
     REQUEUED = "requeued"
     RELEASED = "released"  # a person opened the outputs
     REVOKED = "revoked"  # a person closed them again
-    SUPPRESSED = "suppressed"  # a person has seen the study before it was told
+    SUPPRESSED = "suppressed"  # a person was quicker, or something newer has overtaken it
 
 
 DELIVERY: dict[tuple[Delivery, DeliveryEvent], Delivery] = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ichnode.domain.lifecycle import Analysis, Band
@@ -11,10 +11,54 @@ from ichnode.domain.lifecycle import Analysis, Band
 ORDERED_RANK = {"STAT": 0, "HIGH": 1, "": 2, "MEDIUM": 2, "ROUTINE": 3, "LOW": 4}
 """Requested Procedure Priority (0040,1003), highest first; unknown words count as unstated."""
 
+LAST_BAND_RANK = Band.ROUTINE.rank
+"""Of the studies in which nothing was found, or nothing yet."""
+
 
 def ordered_rank(priority: str) -> int:
     """Return the rank of an ordered priority, 0 first."""
     return ORDERED_RANK.get(priority.strip().upper(), ORDERED_RANK[""])
+
+
+LAST_RANK = max(ORDERED_RANK.values())
+
+
+def list_rank(ordered_priority: str, weight: int = 0) -> int:
+    """Return the place of an ordered priority within the last group of the list, 0 first.
+
+    A weight of one moves a study forward by one step of ordered priority, one of minus one
+    backward. None passes what was ordered STAT: at most, a study is read as if it were.
+    """
+    return min(max(ordered_rank(ordered_priority) - weight, 0), LAST_RANK)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What a site puts first among the studies in which nothing was found.
+
+    A study counts with the sum of what is said of its scanner, its station and its order.
+
+    Attributes
+    ----------
+    ae_titles : mapping of str to int
+        By the calling AE title.
+    stations : mapping of str to int
+        By Station Name (0008,1010): where the scanner stands, as a header tells it.
+    priorities : mapping of str to int
+        By Requested Procedure Priority (0040,1003), in capitals; "" is for none stated.
+    """
+
+    ae_titles: Mapping[str, int] = field(default_factory=dict)
+    stations: Mapping[str, int] = field(default_factory=dict)
+    priorities: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, calling_ae: str, station_name: str, ordered_priority: str) -> int:
+        """Return the weight of a study; 0 where nothing is said of it."""
+        return (
+            self.ae_titles.get(calling_ae.strip(), 0)
+            + self.stations.get(station_name.strip(), 0)
+            + self.priorities.get(ordered_priority.strip().upper(), 0)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +124,19 @@ class ListEntry:
     band: Band
     ordered_priority: str
     arrived_at: datetime
+    weight: int = 0  # of `Weights`
 
 
 def list_key(entry: ListEntry, now: datetime, waiting_cap: timedelta) -> tuple[int, int, float]:
     """Return the sort key of the reading list: smaller is read earlier.
 
-    URGENT, then REVIEW, then everything else by its ordered priority and arrival. A study of the
-    last group that has waited longer than `waiting_cap` is lifted to the front of that group
-    whatever its ordered priority, so that nothing starves.
+    URGENT, then REVIEW, then everything else by its ordered priority and weight, and by arrival. A
+    study of the last group that has waited longer than `waiting_cap` is lifted to the front of that
+    group whatever its ordered priority, so that nothing starves. Among those, and in the first two
+    groups, who came first is read first: weights never reach beyond the last group.
     """
-    rank = ordered_rank(entry.ordered_priority)
-    if entry.band.rank == 2 and now - entry.arrived_at >= waiting_cap:
-        rank = -1
-    return (entry.band.rank, rank if entry.band.rank == 2 else 0, entry.arrived_at.timestamp())
+    if entry.band.rank < LAST_BAND_RANK:
+        return (entry.band.rank, 0, entry.arrived_at.timestamp())
+    capped = now - entry.arrived_at >= waiting_cap
+    rank = -1 if capped else list_rank(entry.ordered_priority, entry.weight)
+    return (LAST_BAND_RANK, rank, entry.arrived_at.timestamp())

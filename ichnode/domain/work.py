@@ -181,6 +181,13 @@ AlertKind = Literal["ups", "ups_rs", "hl7", "hl7_order", "fhir", "orthanc", "web
 ALERT_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
 """The deliveries that tell of an urgent study, as opposed to those that carry a document."""
 
+WITHDRAWABLE: frozenset[AlertKind] = frozenset(("hl7", "fhir", "orthanc", "webhook", "command"))
+"""The alerts that can be taken back when a person says that they were a mistake.
+
+The others raised the priority of somebody's task or order. That is not ours to lower: priority only
+rises by itself, and who reads may have had another reason for it by now.
+"""
+
 DeliveryKind = DocumentKind | AlertKind
 
 

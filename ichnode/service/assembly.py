@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from ichnode.domain.retry import RetryPolicy
 from ichnode.domain.series import Arrival, Refusal
+from ichnode.domain.triage import Weights
 from ichnode.settings import Settings
 from ichnode.worklist import schema
 from ichnode.worklist.engine import connect
@@ -34,6 +35,11 @@ def policy_of(settings: Settings) -> Policy:
         waiting_cap=timedelta(minutes=settings.queue.waiting_cap_minutes),
         destinations=tuple(
             Route(name=d.name, kinds=d.takes, loopback=d.is_loopback) for d in settings.outputs
+        ),
+        weights=Weights(
+            settings.rules.ae_title_weights,
+            settings.rules.station_weights,
+            settings.rules.priority_weights,
         ),
     )
 

@@ -34,6 +34,7 @@ from ichnode.settings.sections import (
     ReceiveSettings,
     ReportSettings,
     RetrainSettings,
+    RulesSettings,
     Section,
     SendSettings,
     SeriesSettings,
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     receive: ReceiveSettings = ReceiveSettings()
     series: SeriesSettings = SeriesSettings()
     queue: QueueSettings = QueueSettings()
+    rules: RulesSettings = RulesSettings()
     infer: InferSettings = InferSettings()
     report: ReportSettings = ReportSettings()
     destinations: tuple[DestinationSettings, ...] = ()

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from ichnode.domain.ids import is_ae_title
+from ichnode.domain.triage import LAST_RANK, ORDERED_RANK
 
 
 def _ae_title(value: str) -> str:
@@ -113,6 +114,28 @@ class QueueSettings(Section):
     """The shortest pause of an idle worker; it grows to five times this."""
     waiting_cap_minutes: float = Field(120.0, gt=0)
     """A study that has waited longer goes to the front of its group."""
+
+
+Weight = Annotated[int, Field(ge=-LAST_RANK, le=LAST_RANK)]
+
+
+class RulesSettings(Section):
+    """What a site puts first on the reading list, among the studies in which nothing was found."""
+
+    ae_title_weights: dict[AETitle, Weight] = {}
+    """By the calling AE title: steps of ordered priority, forward where positive."""
+    station_weights: dict[str, Weight] = {}
+    """By Station Name (0008,1010)."""
+    priority_weights: dict[str, Weight] = {}
+    """By Requested Procedure Priority (0040,1003)."""
+
+    @field_validator("priority_weights")
+    @classmethod
+    def _known(cls, value: dict[str, int]) -> dict[str, int]:
+        known = {name: weight for name, weight in value.items() if name in ORDERED_RANK}
+        if unknown := sorted(value.keys() - known.keys()):
+            raise ValueError(f"{unknown[0]!r} is none of {', '.join(filter(None, ORDERED_RANK))}")
+        return value
 
 
 class InferSettings(Section):

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from ichnode.domain.lifecycle import Analysis, Band, Delivery, Document
 from ichnode.worklist import tables as t
+from ichnode.worklist.alerts import is_withdrawal
 from ichnode.worklist.rows import Latency, Pulse
 from ichnode.worklist.transactions import Database
 
@@ -110,6 +111,8 @@ class Gauges:
     def latencies(self, since: datetime | None = None, limit: int = 10_000) -> list[Latency]:
         """Return how long deliveries took, in the order of their acknowledgement.
 
+        Withdrawals are left out: what they wait for is a person.
+
         Parameters
         ----------
         since : datetime, optional
@@ -128,7 +131,7 @@ class Gauges:
                     t.Analysis.last_slice_at,
                 )
                 .join(t.Analysis, t.Analysis.id == t.Delivery.analysis_id)
-                .where(t.Delivery.delivered_at.is_not(None))
+                .where(t.Delivery.delivered_at.is_not(None), ~is_withdrawal())
             )
             if since is not None:
                 asked = asked.where(t.Delivery.delivered_at > since)

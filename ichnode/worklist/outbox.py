@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
 from ichnode.domain import lifecycle
 from ichnode.domain.findings import Finding
 from ichnode.domain.ids import result_uid
-from ichnode.domain.work import ALERT_KINDS, DeliveryKind, DocumentKind
+from ichnode.domain.work import DeliveryKind, DocumentKind
 from ichnode.worklist import tables as t
 from ichnode.worklist.policy import Policy, Route
 from ichnode.worklist.transactions import Transaction
@@ -26,6 +26,10 @@ FIRST_CLASS: dict[DocumentKind, str] = {
 }
 """The class that is built unasked; a peer may ask for another SR class."""
 
+_ENTERED = {
+    lifecycle.Delivery.WITHHELD: "withheld",
+    lifecycle.Delivery.SUPPRESSED: "suppressed",
+}
 NEGATIVE_WAITS_S = 300.0  # the head start of a positive document
 
 
@@ -68,7 +72,7 @@ def owe_documents(
             transaction, study, series, analysis, kind, sop_class_uid=FIRST_CLASS[kind]
         )
         for route in policy.takers(kind):
-            _enter_delivery(transaction, study, series, analysis, route, kind, document)
+            enter_delivery(transaction, study, series, analysis, route, kind, document)
 
 
 def enter_document(
@@ -113,29 +117,32 @@ def enter_document(
     return document
 
 
-def owe_alert(
-    transaction: Transaction,
-    policy: Policy,
-    study: t.Study,
-    series: t.Series,
-    analysis: t.Analysis,
-) -> None:
-    """Enter the deliveries that tell of an urgent study, for this revision of its verdict."""
-    for kind in ALERT_KINDS:
-        for route in policy.takers(kind):
-            _enter_delivery(transaction, study, series, analysis, route, kind, None)
-
-
-def _enter_delivery(
+def enter_delivery(
     transaction: Transaction,
     study: t.Study,
     series: t.Series,
     analysis: t.Analysis,
     route: Route,
     kind: DeliveryKind,
-    document: t.Document | None,
+    document: t.Document | None = None,
+    *,
+    due_at: datetime | None = None,
+    because: str | None = None,
 ) -> None:
-    if not is_open(transaction, route, analysis.model_uid, series.calling_ae):
+    """Enter one delivery for the present revision of a study's verdict.
+
+    Parameters
+    ----------
+    document : Document, optional
+        What it carries; None for an alert.
+    due_at : datetime, optional
+        Not before this; now if left out.
+    because : str, optional
+        Why it is suppressed from the start, for the history; it is not if left out.
+    """
+    if because is not None:
+        state = lifecycle.Delivery.SUPPRESSED
+    elif not is_open(transaction, route, analysis.model_uid, series.calling_ae):
         state = lifecycle.Delivery.WITHHELD
     elif document is not None:
         state = lifecycle.Delivery.WAITING
@@ -153,16 +160,17 @@ def _enter_delivery(
             model_uid=analysis.model_uid,
             calling_ae=series.calling_ae,
             state=state,
-            due_at=transaction.now,
+            due_at=due_at or transaction.now,
             created_at=transaction.now,
         )
     )
     transaction.event(
         "delivery",
-        "withheld" if state is lifecycle.Delivery.WITHHELD else "entered",
+        _ENTERED.get(state, "entered"),
         study_uid=study.study_uid,
         series_uid=series.series_uid,
         kind=kind,
         destination=route.name,
+        because=because,
     )
     transaction.hint()

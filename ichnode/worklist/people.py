@@ -1,4 +1,4 @@
-"""What people may do: try again, lower a study, open and close the outputs."""
+"""What people may do: try again, lower or look at a study, open and close the outputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from ichnode.domain.lifecycle import (
     VerdictEvent,
     advance,
 )
+from ichnode.domain.telling import Seen
 from ichnode.worklist import tables as t
+from ichnode.worklist.alerts import note_look, withdraw
 from ichnode.worklist.dueness import set_due
 from ichnode.worklist.outbox import covers
 from ichnode.worklist.policy import Policy
@@ -113,6 +115,7 @@ class People:
     def lower(self, study_uid: str, by: str, reason: str) -> bool:
         """Take a study off the front of the list; False when it is not there.
 
+        Who was told of it and can take that back is told so; who was not told yet never is.
         Only a new finding raises it again: what led to the present verdict counts as seen.
         """
         with self._database.writing() as transaction:
@@ -141,7 +144,57 @@ class People:
                 judged_by=by,
                 reason=reason,
             )
+            withdraw(transaction, self._policy, study)
             return True
+
+    def seen(
+        self,
+        study_uid: str = "",
+        *,
+        accession_number: str = "",
+        how: Seen,
+        by: str,
+        at: datetime | None = None,
+    ) -> int:
+        """Note that a person has opened or reported a study: what nobody needs is not told.
+
+        Alerts that were not delivered yet are suppressed where the look makes them needless
+        (`ichnode.domain.telling.is_needed`); what is delivered stays, and the study keeps its band.
+
+        Parameters
+        ----------
+        study_uid, accession_number : str
+            One of them. An accession number may name several studies of one patient; where it is
+            in use for several patients nothing follows but a line in the history of each study.
+        how : Seen
+            What the person did.
+        by : str
+            Who says so: a name, or the system that told. No patient data.
+        at : datetime, optional
+            When, aware; now if left out or in the future.
+
+        Returns
+        -------
+        int
+            How many studies it was noted of.
+        """
+        with self._database.writing() as transaction:
+            studies = _named(transaction, study_uid.strip(), accession_number.strip())
+            if len({(one.issuer_of_patient_id, one.patient_id) for one in studies}) > 1:
+                for one in studies:
+                    transaction.event(
+                        "study",
+                        "not_noted",
+                        study_uid=one.study_uid,
+                        how=how.value,
+                        by=by,
+                        because="several patients have this accession number",
+                    )
+                return 0
+            moment = min(at, transaction.now) if at is not None else transaction.now
+            for one in studies:
+                note_look(transaction, one, how, moment, by)
+            return len(studies)
 
     # ------------------------------------------------------------------ observe mode
 
@@ -263,6 +316,22 @@ class People:
                 )
                 for row in rows
             )
+
+
+def _named(transaction: Transaction, study_uid: str, accession_number: str) -> list[t.Study]:
+    """Return the studies that go by a UID, or by an accession number, locked."""
+    if study_uid:
+        named = t.Study.study_uid == study_uid
+    elif accession_number:
+        # Spelled out, so that the partial index serves.
+        named = (t.Study.accession_number == accession_number) & (t.Study.accession_number != "")
+    else:
+        return []
+    return list(
+        transaction.session.scalars(
+            select(t.Study).where(named).order_by(t.Study.id).with_for_update(key_share=True)
+        )
+    )
 
 
 def _requeue_document(transaction: Transaction, document: t.Document) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ichnode.domain.retry import RetryPolicy
+from ichnode.domain.triage import Weights
 from ichnode.domain.work import DeliveryKind
 
 
@@ -30,6 +31,7 @@ class Route:
         return kind in self.kinds
 
 
+NO_WEIGHTS = Weights()
 WORK_RETRY = RetryPolicy(attempts=3)
 DELIVERY_RETRY = RetryPolicy(attempts=50)
 
@@ -54,6 +56,8 @@ class Policy:
         Deliveries to one destination that are claimed together.
     waiting_cap : timedelta
         Who has waited longer goes to the front of the group (`ichnode.domain.triage.list_key`).
+    weights : Weights
+        What a site puts first within the last group.
     ageing_s : float
         How much earlier work of one ordered rank higher is taken; being a head start and not a
         rank, it starves nobody.
@@ -71,6 +75,7 @@ class Policy:
     waiting_cap: timedelta = timedelta(hours=2)
     destinations: tuple[Route, ...] = ()
     ageing_s: float = 60.0
+    weights: Weights = NO_WEIGHTS
 
     def final_quiet(self, *, thin: bool) -> timedelta:
         """Return after how much quiet a series is complete."""

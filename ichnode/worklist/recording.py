@@ -27,7 +27,7 @@ from ichnode.domain.lifecycle import (
     advance,
 )
 from ichnode.domain.series import Arrival, Header, Refusal
-from ichnode.domain.triage import ordered_rank
+from ichnode.domain.triage import list_rank, ordered_rank
 from ichnode.worklist import tables as t
 from ichnode.worklist.columns import plain, small
 from ichnode.worklist.dueness import is_complete, set_due
@@ -208,22 +208,22 @@ class _Batch:
 
     def _studies(self, uids: set[str]) -> dict[str, t.Study]:
         """Return the studies of the batch's series, locked, the new ones entered."""
-        headers: dict[str, Header] = {}
+        first: dict[str, Arrival] = {}
         for arrival in self._arrivals:
-            headers.setdefault(arrival.header.study_uid, arrival.header)
+            first.setdefault(arrival.header.study_uid, arrival)
         there = self._locked(t.Study, t.Study.study_uid, uids)
-        missing = [headers[uid] for uid in sorted(uids - there.keys())]
+        missing = [first[uid] for uid in sorted(uids - there.keys())]
         if missing:
             self._session.execute(
                 self._insert(t.Study).on_conflict_do_nothing(index_elements=["study_uid"]),
-                [self._study_values(header) for header in missing],
+                [self._study_values(arrival) for arrival in missing],
             )
             there = self._locked(t.Study, t.Study.study_uid, uids)
         for arrival in self._arrivals:
             study = there.get(arrival.header.study_uid)
             if study is not None:
                 study.last_arrived_at = self._now
-                self._raise_order(study, _stated(arrival.header))
+                self._raise_order(study, arrival)
         return there
 
     def _locked(self, table: Any, key: Any, uids: Iterable[str]) -> dict[str, Any]:
@@ -235,12 +235,14 @@ class _Batch:
         )
         return {getattr(row, key.key): row for row in rows}
 
-    def _study_values(self, header: Header) -> dict[str, Any]:
+    def _study_values(self, arrival: Arrival) -> dict[str, Any]:
+        header, stated = arrival.header, _stated(arrival.header)
         return {
             "study_uid": header.study_uid,
             **{name: plain(getattr(header, name)) for name in _PATIENT},
-            "ordered_priority": _stated(header),
-            "ordered_rank": ordered_rank(_stated(header)),
+            "ordered_priority": stated,
+            "ordered_rank": ordered_rank(stated),
+            "list_rank": self._list_rank(arrival, stated),
             "band": Band.NOT_ANALYSED,
             "band_rank": Band.NOT_ANALYSED.rank,
             "sentence": "An analysis is pending.",
@@ -249,16 +251,24 @@ class _Batch:
             "last_arrived_at": self._now,
         }
 
-    @staticmethod
-    def _raise_order(study: t.Study, stated: str) -> None:
-        """Take the most urgent ordered priority that was stated; nothing moves down.
+    def _list_rank(self, arrival: Arrival, stated: str) -> int:
+        weights = self._policy.weights
+        return list_rank(
+            stated, weights.of(arrival.calling_ae, arrival.header.station_name, stated)
+        )
+
+    def _raise_order(self, study: t.Study, arrival: Arrival) -> None:
+        """Take the most urgent ordered priority and weight of any slice; nothing moves down.
 
         So LOW counts where the first slice of a study says so, and not when it comes later.
         """
+        stated = _stated(arrival.header)
         rank = ordered_rank(stated)
         first_word = not study.ordered_priority and rank == study.ordered_rank
         if stated and (first_word or rank < study.ordered_rank):
             study.ordered_priority, study.ordered_rank = stated, rank
+        weighed = self._list_rank(arrival, study.ordered_priority)
+        study.list_rank = min(study.list_rank, weighed)
 
     def _series(self, studies: dict[str, t.Study]) -> dict[str, t.Series]:
         """Return the batch's series, locked, the new ones entered."""

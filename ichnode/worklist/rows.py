@@ -8,6 +8,7 @@ from typing import Any
 
 from ichnode.domain.lifecycle import Analysis, Band, Delivery, Document, Reception
 from ichnode.domain.reasons import Reason
+from ichnode.domain.telling import Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ class ListRow:
     findings: tuple[FindingRow, ...]
     series: tuple[SeriesRow, ...]
     deliveries: tuple[DeliveryRow, ...]
+    seen_at: datetime | None = None  # when a person opened or reported it
+    seen_how: Seen | None = None
 
 
 @dataclass(frozen=True, slots=True)

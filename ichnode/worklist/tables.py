@@ -18,6 +18,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -25,6 +26,7 @@ from ichnode.domain import lifecycle
 from ichnode.domain.findings import AnalysisResult
 from ichnode.domain.findings import Finding as FindingValue
 from ichnode.domain.series import Header
+from ichnode.domain.telling import Seen
 from ichnode.domain.work import DOCUMENT_KINDS, DeliveryKind, DocumentKind, Phase
 from ichnode.worklist.columns import (
     HeaderText,
@@ -59,6 +61,9 @@ class Study(Base):
     study_description: Mapped[str] = mapped_column(default="")
     ordered_priority: Mapped[str] = mapped_column(default="")
     ordered_rank: Mapped[int] = mapped_column(SmallInteger)
+    # Within the last group: the ordered rank, shifted by the site's weights at arrival. The default
+    # is for a node of an older version that still writes.
+    list_rank: Mapped[int] = mapped_column(SmallInteger, server_default=text("2"))
     band: Mapped[lifecycle.Band] = mapped_column(state_type(lifecycle.Band))
     band_rank: Mapped[int] = mapped_column(SmallInteger)
     sentence: Mapped[str]
@@ -68,19 +73,22 @@ class Study(Base):
     last_arrived_at: Mapped[datetime]
     purged_at: Mapped[datetime | None]  # the images are gone: off the reading list
     collected_at: Mapped[datetime | None]  # labelled, and exported for training
+    seen_at: Mapped[datetime | None]  # a person opened it, or reported it
+    seen_how: Mapped[Seen | None] = mapped_column(state_type(Seen))
 
     __table_args__ = (
         CheckConstraint(
             "band_rank = CASE band WHEN 'urgent' THEN 0 WHEN 'review' THEN 1 ELSE 2 END",
             name="band_rank",
         ),
+        CheckConstraint("(seen_at IS NULL) = (seen_how IS NULL)", name="whole_look"),
         # The two orders of the reading list, see views.py.
         partial("ix_study_listed_by_arrival", "purged_at IS NULL", "band_rank", "arrived_at", "id"),
         partial(
             "ix_study_listed_by_order",
             "purged_at IS NULL",
             "band_rank",
-            "ordered_rank",
+            "list_rank",
             "arrived_at",
             "id",
         ),

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, select
 from ichnode.domain.lifecycle import Analysis, Delivery
 from ichnode.domain.reasons import Reason
 from ichnode.domain.series import Refusal
-from ichnode.domain.triage import ORDERED_RANK
+from ichnode.domain.triage import LAST_RANK
 from ichnode.worklist import tables as t
 from ichnode.worklist.gauges import Gauges
 from ichnode.worklist.policy import Policy
@@ -66,10 +66,10 @@ class Views(Gauges):
         yield [t.Study.band_rank == 0]
         yield [t.Study.band_rank == 1]
         yield [t.Study.band_rank == 2, t.Study.arrived_at <= capped]
-        for rank in sorted(set(ORDERED_RANK.values())):
+        for rank in range(LAST_RANK + 1):
             yield [
                 t.Study.band_rank == 2,
-                t.Study.ordered_rank == rank,
+                t.Study.list_rank == rank,
                 t.Study.arrived_at > capped,
             ]
 
@@ -197,6 +197,8 @@ def _list_row(
         findings=trusted.findings if trusted else (),
         series=tuple(one.row for one in series),
         deliveries=tuple(deliveries),
+        seen_at=study.seen_at,
+        seen_how=study.seen_how,
     )
 
 

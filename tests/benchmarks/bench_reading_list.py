@@ -43,12 +43,13 @@ _MOMENT = {
 STUDIES = """
 INSERT INTO study (id, study_uid, patient_id, issuer_of_patient_id, patient_name,
   patient_birth_date, patient_sex, patient_age, accession_number, study_date, study_time,
-  study_description, ordered_priority, ordered_rank, band, band_rank, sentence, revision,
+  study_description, ordered_priority, ordered_rank, list_rank, band, band_rank, sentence, revision,
   arrived_at, last_arrived_at)
 {counter}
 SELECT i, '1.2.3.' || i, 'P' || i, '', 'Doe^' || i, '', 'F', '', 'A' || i, '20260101', '',
   'CT head', CASE i % 5 WHEN 0 THEN 'STAT' WHEN 1 THEN 'HIGH' ELSE '' END,
   CASE i % 5 WHEN 0 THEN 0 WHEN 1 THEN 1 ELSE 2 END,
+  CASE i % 5 WHEN 0 THEN 0 WHEN 1 THEN 1 ELSE 2 END - CASE WHEN i % 15 > 9 THEN 1 ELSE 0 END,
   CASE WHEN i % {rare} = 0 THEN 'urgent' WHEN i % {rare} = 1 THEN 'review' ELSE 'routine' END,
   CASE WHEN i % {rare} = 0 THEN 0 WHEN i % {rare} = 1 THEN 1 ELSE 2 END,
   'simulated', 1, {moment}, {moment}
@@ -65,7 +66,7 @@ FROM n, (SELECT 1 AS k UNION ALL SELECT 2) AS each
 """
 PLAIN = """
 SELECT * FROM study WHERE purged_at IS NULL ORDER BY band_rank,
-  CASE WHEN band_rank < 2 THEN 0 WHEN arrived_at <= :capped THEN -1 ELSE ordered_rank END,
+  CASE WHEN band_rank < 2 THEN 0 WHEN arrived_at <= :capped THEN -1 ELSE list_rank END,
   arrived_at LIMIT 100
 """
 

@@ -15,37 +15,75 @@ from sqlalchemy import create_engine, make_url, text
 from ichnode.domain.errors import ConfigurationError, WorklistDown
 from ichnode.domain.findings import Finding
 from ichnode.domain.lifecycle import Band
-from ichnode.domain.triage import ListEntry, list_key
+from ichnode.domain.triage import ListEntry, Weights, list_key
 from ichnode.domain.work import Failed
 from ichnode.worklist.engine import connect, database_now
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.worklist import Worklist
 from tests.worklist_fixtures import OpenWorklist
-from tests.worklist_kit import POLICY, HandClock, analysed, build, look, send, slices
+from tests.worklist_kit import POLICY, HandClock, analysed, build, fresh_uid, look, send, slices
 
 
 def test_the_list_is_in_the_order_of_the_domain(
     open_worklist: OpenWorklist, hand_clock: HandClock
 ) -> None:
-    """URGENT, REVIEW, then order and arrival, with the waiting cap; by pages too."""
-    worklist = open_worklist(Policy(waiting_cap=timedelta(minutes=30)))
+    """URGENT, REVIEW, then order, weight and arrival, with the waiting cap; by pages too."""
+    weights = Weights({"CT_ED": 1, "CT_LAB": -2}, {"ROOM 7": 1}, {"ROUTINE": -1})
+    worklist = open_worklist(Policy(waiting_cap=timedelta(minutes=30), weights=weights))
     chance = random.Random(5)
     orders = ["STAT", "HIGH", "", "ROUTINE", "LOW", "NONSENSE"]
-    for _ in range(40):
-        worklist.record(slices(1, requested_priority=chance.choice(orders), expected_count=1))
+    weighed = {}
+    for _ in range(60):
+        order, ae = chance.choice(orders), chance.choice(["CT_ED", "CT_LAB", "CT1"])
+        station = chance.choice(["ROOM 7", ""])
+        (brought,) = slices(
+            1,
+            calling_ae=ae,
+            station_name=station,
+            requested_priority=order,
+            expected_count=1,
+        )
+        worklist.record([brought])
+        weighed[brought.header.study_uid] = weights.of(ae, station, order)
         look(worklist, analysed(chance.choices(list(Finding), weights=[1, 1, 6])[0]))
         hand_clock.forward(60)
     rows = worklist.views.reading_list()
     cap, now = timedelta(minutes=30), hand_clock.now()
     keys = [
+        list_key(
+            ListEntry(row.band, row.ordered_priority, row.arrived_at, weighed[row.study_uid]),
+            now,
+            cap,
+        )
+        for row in rows
+    ]
+    assert len(rows) == 60
+    assert sorted(keys) == keys
+    unweighed = [
         list_key(ListEntry(row.band, row.ordered_priority, row.arrived_at), now, cap)
         for row in rows
     ]
-    assert len(rows) == 40
-    assert sorted(keys) == keys
+    assert sorted(unweighed) != unweighed, "the weights changed nothing"
     assert len({row.band for row in rows}) == 3
-    pages = [row for offset in range(0, 40, 7) for row in worklist.views.reading_list(7, offset)]
+    pages = [row for offset in range(0, 60, 7) for row in worklist.views.reading_list(7, offset)]
     assert [row.study_uid for row in rows] == [row.study_uid for row in pages]
+
+
+def test_weights_only_ever_move_a_study_forward(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """What another scanner, or a later slice, says of a study never moves it back."""
+    weights = Weights({"CT_ED": 2, "CT_LAB": -2})
+    worklist = open_worklist(Policy(weights=weights))
+    first, second = fresh_uid(), fresh_uid()
+    worklist.record(slices(1, study_uid=first))
+    hand_clock.forward(60)
+    worklist.record(slices(1, study_uid=second))
+    assert [row.study_uid for row in worklist.views.reading_list()] == [first, second]
+    worklist.record(slices(1, study_uid=second, calling_ae="CT_ED"))
+    assert [row.study_uid for row in worklist.views.reading_list()] == [second, first]
+    worklist.record(slices(1, study_uid=second, calling_ae="CT_LAB"))
+    assert [row.study_uid for row in worklist.views.reading_list()] == [second, first]
 
 
 def test_the_list_shows_what_was_found_and_where(worklist: Worklist, hand_clock: HandClock) -> None:

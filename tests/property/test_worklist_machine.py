@@ -17,13 +17,15 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import func, select, text
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.orm import Session
 
 from ichnode.domain.findings import Finding
 from ichnode.domain.lifecycle import Analysis, Band, Delivery
 from ichnode.domain.reasons import Reason
+from ichnode.domain.telling import PENDING, Seen, Told, standing
 from ichnode.domain.work import (
+    WITHDRAWABLE,
     Acknowledged,
     AnalysisOutcome,
     AnalysisWork,
@@ -48,6 +50,7 @@ POLICY = Policy(
     destinations=(
         Route("pacs", frozenset({"sr", "sc", "ups"}), loopback=True),
         Route("other", frozenset({"sr"}), loopback=True),
+        Route("ris", frozenset({"hl7", "hl7_order"}), loopback=True),
     ),
     negative_sr=True,
     batch=3,
@@ -208,7 +211,55 @@ class Corridor(RuleBasedStateMachine):
         if self.worklist.lower(study, "Dr B", "seen"):
             self.lowered.add(study)
 
+    @rule(study=st.sampled_from(STUDIES), how=st.sampled_from(Seen))
+    def a_person_looks(self, study: str, how: Seen) -> None:
+        noted = self.worklist.seen(study, how=how, by="Dr B")
+        pending = [one for one in self.alerts(study) if one.state in PENDING]
+        # Who looks now has seen every verdict and every image: only withdrawals may still go.
+        assert not noted or all(one.band is not Band.URGENT for one in pending)
+
     # ------------------------------------------------------------------ what always holds
+
+    def alerts(self, study: str) -> list[Row]:
+        """The deliveries that tell of a study, with the band of their revision."""
+        with Session(self.worklist._database.engine) as session:
+            return list(
+                session.execute(
+                    select(
+                        t.Delivery.destination,
+                        t.Delivery.kind,
+                        t.Delivery.revision,
+                        t.Delivery.state,
+                        t.Delivery.attempts,
+                        t.Verdict.band,
+                    )
+                    .join(t.Study, t.Study.id == t.Delivery.study_id)
+                    .join(
+                        t.Verdict,
+                        (t.Verdict.study_id == t.Study.id)
+                        & (t.Verdict.revision == t.Delivery.revision),
+                    )
+                    .where(t.Study.study_uid == study, t.Delivery.document_id.is_(None))
+                )
+            )
+
+    @invariant()
+    def nobody_goes_on_believing_what_a_person_took_back(self) -> None:
+        for study in STUDIES:
+            ways: dict[tuple[str, str], list[Told]] = {}
+            for one in self.alerts(study):
+                way = ways.setdefault((one.destination, one.kind), [])
+                taken_back = one.band is not Band.URGENT
+                way.append(Told(one.revision, taken_back, one.state, one.attempts))
+                if taken_back:
+                    assert one.kind in WITHDRAWABLE, "a priority was lowered"
+            for (_, kind), history in ways.items():
+                revisions = [one.revision for one in history]
+                assert len(revisions) == len(set(revisions)), "told twice of one revision"
+                pending = [one for one in history if one.state in PENDING]
+                assert len({one.withdrawn for one in pending}) <= 1, "told and taken back at once"
+                if self.bands.get(study) is not Band.URGENT and kind in WITHDRAWABLE:
+                    assert standing(history) is None, "it was lowered, and is still believed"
 
     def settled(self, uid: str) -> tuple[Analysis, bool] | None:
         story = self.worklist.views.series(uid)
