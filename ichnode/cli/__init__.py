@@ -17,6 +17,7 @@ from ichnode.cli import (
     outputs,
     running,
     sending,
+    simulating,
     training,
 )
 from ichnode.cli.configuring import choose
@@ -84,6 +85,7 @@ models.register(app)
 outputs.register(app)
 labelling.register(app)
 training.register(app)
+simulating.register(app)
 
 
 def main() -> None:
