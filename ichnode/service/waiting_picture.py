@@ -22,7 +22,7 @@ COLOURS = {"arrival": "#8a5a00", "ichnode": "#0a5ca8"}
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One group of studies: the share that is being read within so many minutes, on each list."""
+    """One group of studies: the share that waited no longer than so many minutes, on each list."""
 
     title: str
     paths: dict[str, str]  # SVG path data by list, in the panel's pixels

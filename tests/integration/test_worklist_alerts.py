@@ -353,3 +353,23 @@ def test_a_destination_that_left_the_settings_cannot_be_told(
     later.lower(study, "Dr B", "artefact")
     assert "Delivery not withdrawn" in history(later, study)
     assert told(later) == []
+
+
+def test_an_alert_waits_for_a_withdrawal_that_is_on_its_way(
+    worklist: Worklist, hand_clock: HandClock
+) -> None:
+    """The finding arrives last, and holds."""
+    study = fresh_uid()
+    found(worklist, hand_clock, study)
+    told(worklist)
+    worklist.lower(study, "Dr B", "artefact")
+    worklist.record(slices(3, study_uid=study, expected_count=3))
+    on_its_way = worklist.deliveries.claim("send")
+    assert on_its_way is not None
+    look(worklist, analysed(Finding.POSITIVE))
+    at_once = {item.kind for item in told(worklist)}
+    assert at_once == set(ALERT_KINDS) - WITHDRAWABLE, "these took nothing back"
+    answers = {item.delivery_id: Acknowledged() for item in on_its_way.items}
+    assert worklist.deliveries.settle(on_its_way, Dispatched(answers))
+    hand_clock.forward(61)
+    assert {item.kind for item in told(worklist)} == WITHDRAWABLE
