@@ -149,6 +149,7 @@ class Waits:
 
     assumptions: Assumptions
     cases: int  # of a replication, on average
+    given: bool  # the arrivals came from a file: days, load and studies a day say nothing
     figures: dict[str, dict[str, dict[str, Interval]]]
     saved: dict[str, Interval]
     pooled: dict[str, dict[str, Minutes]]
@@ -161,7 +162,8 @@ class Waits:
                 key: value if value != float("inf") else None
                 for key, value in asdict(self.assumptions).items()
             },
-            "load": self.assumptions.load,
+            "arrivals_given": self.given,
+            "load": None if self.given else self.assumptions.load,
             "cases": self.cases,
             "minutes": {
                 one: {
@@ -214,7 +216,7 @@ def simulate(assumptions: Assumptions, arrivals: Sequence[Arrival] = ()) -> Wait
         )
         waits = {name: np.array(_replay(name, cases, assumptions)) for name in lists}
         kept.append(_Replication(waits, _groups(cases, counted), len(cases)))
-    return _summed(assumptions, kept, lists)
+    return _summed(assumptions, kept, lists, given=bool(arrivals))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,9 @@ def _groups(cases: Sequence[Case], counted: Members) -> dict[str, Members]:
     return {name: members & counted for name, members in groups.items()}
 
 
-def _summed(assumptions: Assumptions, kept: Sequence[_Replication], lists: Sequence[str]) -> Waits:
+def _summed(
+    assumptions: Assumptions, kept: Sequence[_Replication], lists: Sequence[str], *, given: bool
+) -> Waits:
     figures: dict[str, dict[str, dict[str, Interval]]] = {}
     pooled: dict[str, dict[str, Minutes]] = {}
     for name in lists:
@@ -281,7 +285,7 @@ def _summed(assumptions: Assumptions, kept: Sequence[_Replication], lists: Seque
         for group in GROUPS
     }
     cases = round(sum(one.cases for one in kept) / len(kept))
-    return Waits(assumptions, cases, figures, saved, pooled)
+    return Waits(assumptions, cases, given, figures, saved, pooled)
 
 
 def _interval(values: Sequence[float]) -> Interval:

@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from ichnode.service.simulating import Assumptions, Minutes, Waits
+from ichnode.service.simulating import Minutes, Waits
 
 PANEL_WIDTH, PANEL_HEIGHT = 390, 220
 _POINTS = 200
@@ -44,26 +44,31 @@ def draw(waits: Waits) -> str:
         colours=COLOURS,
         width=PANEL_WIDTH,
         height=PANEL_HEIGHT,
-        lines=assumed(waits.assumptions),
+        lines=assumed(waits),
     )
 
 
-def assumed(assumptions: Assumptions) -> tuple[str, str]:
-    """Return the assumptions in two lines."""
-    one = assumptions
-    cap = "no waiting cap"
-    if one.waiting_cap_min < float("inf"):
-        cap = f"waiting cap {one.waiting_cap_min:g} min"
-    site = (
-        f"{one.per_day:.0f} studies a day, {one.readers} reading "
-        f"({one.positive_min:g} min a positive, {one.negative_min:g} min a negative), {cap}"
-    )
-    model = (
+def assumed(waits: Waits) -> tuple[str, str, str]:
+    """Return the assumptions in three lines."""
+    one = waits.assumptions
+    coming = f"{waits.cases} given studies" if waits.given else f"{one.per_day:.0f} studies a day"
+    capped = one.waiting_cap_min < float("inf")
+    list_ = [
+        f"waiting cap {one.waiting_cap_min:g} min" if capped else "no waiting cap",
+        f"verdict after {one.result_after_min:g} min",
+        "urgent studies interrupt a reading" if one.preemptive else "no reading is interrupted",
+    ]
+    if one.stat:
+        list_.append(f"{one.stat:g} ordered STAT")
+    if one.interrupting:
+        list_.append(f"{one.interrupting:g} read at once ({one.interrupting_min:g} min each)")
+    return (
+        f"{coming}, {one.readers} reading, {one.spread} times, mean {one.positive_min:g} min a "
+        f"positive and {one.negative_min:g} min a negative;",
         f"prevalence {one.prevalence:g}, sensitivity {one.sensitivity:g}, specificity "
-        f"{one.specificity:g}, {'preemptive' if one.preemptive else 'no reading is interrupted'}; "
-        f"{one.replications} replications"
+        f"{one.specificity:g}; {one.replications} replications;",
+        f"{', '.join(list_)}.",
     )
-    return site, model
 
 
 def _axis(waits: Waits) -> tuple[float, float]:

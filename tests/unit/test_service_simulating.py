@@ -162,6 +162,8 @@ def test_arrivals_alone_are_enough(tmp_path: Path):
     assert waits.cases == 160
     assert len(set(waits.pooled["arrival"]["negative"])) > 100
     assert "ordered" not in waits.figures
+    assert waits.summary()["load"] is None, "it says nothing of a file"
+    assert "160 given studies" in draw(waits)
 
 
 @pytest.mark.parametrize(
