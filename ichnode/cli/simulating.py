@@ -88,7 +88,8 @@ def simulate(
     and the longest wait, each with its 95 % interval over the replications. What comes out is as
     good as the assumptions, and says nothing about a real site.
     """
-    from ichnode.service.simulating import Assumptions, read_arrivals
+    from ichnode.service.arrivals import read_arrivals
+    from ichnode.service.simulating import Assumptions
     from ichnode.service.simulating import simulate as replayed
 
     if cap_minutes is None:

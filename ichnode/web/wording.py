@@ -40,7 +40,7 @@ DELIVERIES: dict[Delivery, str] = {
     Delivery.DELIVERED: "delivered",
     Delivery.WITHHELD: "withheld",
     Delivery.FAILED: "not delivered, given up",
-    Delivery.SUPPRESSED: "not sent, seen before",
+    Delivery.SUPPRESSED: "not sent, needed no longer",
 }
 
 KINDS = {

@@ -26,6 +26,7 @@ from ichnode.domain.lifecycle import (
 from ichnode.domain.telling import Seen
 from ichnode.worklist import tables as t
 from ichnode.worklist.alerts import note_look, withdraw
+from ichnode.worklist.columns import plain
 from ichnode.worklist.dueness import set_due
 from ichnode.worklist.outbox import covers
 from ichnode.worklist.policy import Policy
@@ -178,6 +179,7 @@ class People:
         int
             How many studies it was noted of.
         """
+        who = plain(by, 64)
         with self._database.writing() as transaction:
             studies = _named(transaction, study_uid.strip(), accession_number.strip())
             if len({(one.issuer_of_patient_id, one.patient_id) for one in studies}) > 1:
@@ -187,13 +189,13 @@ class People:
                         "not_noted",
                         study_uid=one.study_uid,
                         how=how.value,
-                        by=by,
+                        by=who,
                         because="several patients have this accession number",
                     )
                 return 0
             moment = min(at, transaction.now) if at is not None else transaction.now
             for one in studies:
-                note_look(transaction, one, how, moment, by)
+                note_look(transaction, one, how, moment, who)
             return len(studies)
 
     # ------------------------------------------------------------------ observe mode

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from ichnode.cli import app
 from ichnode.domain.errors import ConfigurationError
 from ichnode.domain.lifecycle import Band
-from ichnode.service.simulating import Assumptions, Interval, read_arrivals, simulate
+from ichnode.service.arrivals import read_arrivals
+from ichnode.service.simulating import Assumptions, Interval, simulate
 from ichnode.service.waiting_picture import draw
 
 SITE = Assumptions(waiting_cap_min=inf, days=60, replications=8, seed=2)
