@@ -49,7 +49,8 @@ INSERT INTO study (id, study_uid, patient_id, issuer_of_patient_id, patient_name
 SELECT i, '1.2.3.' || i, 'P' || i, '', 'Doe^' || i, '', 'F', '', 'A' || i, '20260101', '',
   'CT head', CASE i % 5 WHEN 0 THEN 'STAT' WHEN 1 THEN 'HIGH' ELSE '' END,
   CASE i % 5 WHEN 0 THEN 0 WHEN 1 THEN 1 ELSE 2 END,
-  CASE i % 5 WHEN 0 THEN 0 WHEN 1 THEN 1 ELSE 2 END - CASE WHEN i % 15 > 9 THEN 1 ELSE 0 END,
+  CASE WHEN i % 5 = 0 THEN 0 WHEN i % 15 = 1 THEN 0 WHEN i % 5 = 1 THEN 1
+    WHEN i % 15 < 5 THEN 1 ELSE 2 END,
   CASE WHEN i % {rare} = 0 THEN 'urgent' WHEN i % {rare} = 1 THEN 'review' ELSE 'routine' END,
   CASE WHEN i % {rare} = 0 THEN 0 WHEN i % {rare} = 1 THEN 1 ELSE 2 END,
   'simulated', 1, {moment}, {moment}
