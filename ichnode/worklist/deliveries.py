@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, assert_never
@@ -215,7 +216,7 @@ class Outbox:
             if analysis is None:
                 raise ConfigurationError("No series of that study has a result yet.")
             rows = _rehearsed(transaction, study, analysis, routes[0])
-            return tuple(_item(transaction, row) for row in rows)
+            return tuple(_as_an_alert(_item(transaction, row)) for row in rows)
 
     def _result(self, transaction: Transaction, row: t.Delivery, result: DeliveryResult) -> None:
         match result:
@@ -333,6 +334,11 @@ def _rehearsed(
                 urgent=analysis.finding is Finding.POSITIVE,
                 attempts=0,
             )
+
+
+def _as_an_alert(item: DeliveryItem) -> DeliveryItem:
+    """Return what is told while a study is urgent, whatever it is now."""
+    return item if item.alert is None else replace(item, alert=replace(item.alert, withdrawn=False))
 
 
 def _is_acknowledged(row: t.Delivery, outcome: DeliveryOutcome) -> bool:
