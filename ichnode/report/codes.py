@@ -1,8 +1,7 @@
 """Every coded concept that we write, each with where it was verified.
 
-Public code for reports about haemorrhage is full of codes that mean something else (95455008,
-often seen as "subdural", is a thrombosis of cerebral veins), and no library objects. A test pins
-value, scheme and meaning of each.
+Those that others than DICOM know as well are in `ichnode.domain.codes`. No library objects to a
+wrong code; a test pins value, scheme and meaning of each.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 
 from pydicom.sr.coding import Code
 
+from ichnode.domain import codes
 from ichnode.domain.findings import Label, Presence
 
 
@@ -22,45 +22,26 @@ class LabelCodes:
     site: Code
 
 
-_INTRACRANIAL = Code("1101003", "SCT", "Intracranial")
-_BRAIN = Code("12738006", "SCT", "Brain")
-_CRANIAL_SUBARACHNOID = Code("33930006", "SCT", "Cranial Subarachnoid Space")
-
-# SNOMED CT findings, as in the pydicom dictionary, the OHDSI vocabulary and the CPRD Aurum maps;
-# sites as in the pydicom dictionary (CID 4 and the anatomy context groups of PS3.16).
 LABEL_CODES: dict[Label, LabelCodes] = {
-    "any": LabelCodes(Code("1386000", "SCT", "Intracranial hemorrhage"), _INTRACRANIAL),
-    "epidural": LabelCodes(Code("82999001", "SCT", "Epidural hemorrhage"), _INTRACRANIAL),
-    "intraparenchymal": LabelCodes(Code("274100004", "SCT", "Cerebral hemorrhage"), _BRAIN),
-    "intraventricular": LabelCodes(Code("23276006", "SCT", "Intraventricular hemorrhage"), _BRAIN),
-    "subarachnoid": LabelCodes(
-        Code("21454007", "SCT", "Subarachnoid hemorrhage"), _CRANIAL_SUBARACHNOID
-    ),
-    "subdural": LabelCodes(
-        Code("35486000", "SCT", "Subdural intracranial hemorrhage"), _INTRACRANIAL
-    ),
+    label: LabelCodes(Code(*finding), Code(*codes.SITES[label]))
+    for label, finding in codes.FINDINGS.items()
 }
 
-# PS3.16 CID 240; 2667000 "Absent" is not in it.
-PRESENCE_CODES: dict[Presence, Code] = {
-    Presence.PRESENT: Code("52101004", "SCT", "Present"),
-    Presence.ABSENT: Code("272519000", "SCT", "Absent"),
-    Presence.UNDETERMINED: Code("373068000", "SCT", "Undetermined"),
-}
+PRESENCE_CODES: dict[Presence, Code] = {one: Code(*codes.PRESENCES[one]) for one in Presence}
 
 PRESENCE = Code("705057003", "SCT", "Presence")  # the property; RSNA/ACR finding models
-CERTAINTY = Code("111012", "DCM", "Certainty of Finding")  # PS3.16 D: by a device, in per cent
-PERCENT = Code("%", "UCUM", "Percent")
-VOLUME = Code("118565006", "SCT", "Volume")  # CID 7469
-MILLILITER = Code("ml", "UCUM", "Milliliter")  # UCUM, as PS3.16 writes it in Bq/ml
+CERTAINTY = Code(*codes.CERTAINTY)
+PERCENT = Code(*codes.PERCENT)
+VOLUME = Code(*codes.VOLUME)
+MILLILITER = Code(*codes.MILLILITER)
 SUM_OF_VOXELS = Code("126030", "DCM", "Sum of segmented voxel method for volume")  # CID 7474
-SIGNIFICANCE = Code("121403", "DCM", "Level of Significance")  # PS3.16 D
-ACTIONABLE = Code("RID49480", "RADLEX", "ACR Category 1 Actionable Finding")  # CID 7035: minutes
-CT_HEAD = Code("24725-4", "LN", "CT Head")  # LOINC; 24627-2 is CT chest
+SIGNIFICANCE = Code(*codes.SIGNIFICANCE)
+ACTIONABLE = Code(*codes.ACTIONABLE)
+CT_HEAD = Code(*codes.CT_HEAD)
 REPORT_TITLE = Code("126000", "DCM", "Imaging Measurement Report")  # CID 7021
 DEVICE = Code("121007", "DCM", "Device")  # CID 270
 AI_FAMILY = Code("123110", "DCM", "Artificial Intelligence")  # CID 7162
-COMMENT = Code("121106", "DCM", "Comment")  # PS3.16 D
+COMMENT = Code(*codes.COMMENT)
 ENGLISH = Code("en-US", "RFC5646", "English (United States)")  # CID 5000
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")  # CID 7005; IHE AIR 6.5.3.1
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")  # CID 7202

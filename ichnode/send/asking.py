@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from ichnode.send.mllp import look
 from ichnode.send.sender import Echo, echo
-from ichnode.settings import Destination, DestinationSettings
+from ichnode.settings import Destination, DestinationSettings, Hl7Destination
 
 LONGEST_S = 10.0
 
 
 def ask(destination: Destination, calling_ae: str) -> Echo:
-    """Ask a destination whether it is there: a DICOM peer by C-ECHO.
+    """Ask a destination whether it is there: a DICOM peer by C-ECHO, HL7 by a connection.
 
     Parameters
     ----------
@@ -28,5 +29,7 @@ def ask(destination: Destination, calling_ae: str) -> Echo:
                 calling_ae=calling_ae,
                 timeout_s=timeout_s,
             )
+        case Hl7Destination():
+            return look(destination.model_copy(update={"timeout_s": timeout_s}))
         case _:
             raise TypeError(f"nobody asks a {type(destination).__name__}")

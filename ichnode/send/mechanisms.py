@@ -18,9 +18,10 @@ from typing import Protocol
 
 from ichnode.domain.work import DOCUMENT_KINDS, DeliveryItem, DeliveryKind, DeliveryResult
 from ichnode.send.association import Peer
+from ichnode.send.mllp import Hl7Mechanism
 from ichnode.send.scu import StoreMechanism
 from ichnode.send.ups import UpsMechanism
-from ichnode.settings import Destination, DestinationSettings
+from ichnode.settings import Destination, DestinationSettings, Hl7Destination
 
 
 class Mechanism(Protocol):
@@ -50,6 +51,8 @@ def mechanisms_for(
     match destination:
         case DestinationSettings():
             return _dicom(destination, spool, calling_ae)
+        case Hl7Destination():
+            return dict.fromkeys(destination.takes, Hl7Mechanism(destination))
         case _:
             raise TypeError(f"nothing is sent to a {type(destination).__name__}")
 

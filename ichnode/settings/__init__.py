@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ichnode.settings.destinations import Destination, DestinationSettings
+from ichnode.settings.hl7 import Hl7Destination
 from ichnode.settings.loading import (
     DEFAULT_FILE,
     DESTINATIONS,
@@ -37,6 +38,7 @@ __all__ = [
     "AETitle",
     "Destination",
     "DestinationSettings",
+    "Hl7Destination",
     "HousekeepSettings",
     "InferSettings",
     "LogSettings",

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from ichnode.domain.errors import ConfigurationError
 from ichnode.settings.destinations import Destination, DestinationSettings
+from ichnode.settings.hl7 import Hl7Destination
 from ichnode.settings.sections import (
     HousekeepSettings,
     InferSettings,
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     infer: InferSettings = InferSettings()
     report: ReportSettings = ReportSettings()
     destinations: tuple[DestinationSettings, ...] = ()
+    hl7: tuple[Hl7Destination, ...] = ()
     send: SendSettings = SendSettings()
     web: WebSettings = WebSettings()
     housekeep: HousekeepSettings = HousekeepSettings()
@@ -99,7 +101,10 @@ class Settings(BaseSettings):
         return (env_settings, init_settings)
 
 
-DESTINATIONS: Mapping[str, type[Destination]] = {"destinations": DestinationSettings}
+DESTINATIONS: Mapping[str, type[Destination]] = {
+    "destinations": DestinationSettings,
+    "hl7": Hl7Destination,
+}
 """The sections that are lists of destinations, ``[[section]]`` in the file."""
 
 
