@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ichnode.settings.destinations import Destination, DestinationSettings
-from ichnode.settings.hl7 import Hl7Destination
+from ichnode.settings.hl7 import Hl7Destination, Hl7ListenSettings
 from ichnode.settings.loading import (
     DEFAULT_FILE,
     DESTINATIONS,
@@ -39,6 +39,7 @@ __all__ = [
     "Destination",
     "DestinationSettings",
     "Hl7Destination",
+    "Hl7ListenSettings",
     "HousekeepSettings",
     "InferSettings",
     "LogSettings",

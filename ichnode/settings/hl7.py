@@ -85,8 +85,10 @@ class Hl7ListenSettings(Section):
     """A connection that is silent for so long is closed."""
     unknown: Literal["AA", "AR"] = "AA"
     """What answers a message of a kind that means nothing here."""
+    assigning_authority: str = ""
+    """Who gave the Patient IDs of images and messages that do not say it."""
     keep_reports: bool = False
-    """Keep the text of final reports for labels."""
+    """Keep the text of final reports, for labels."""
 
     @field_validator("networks")
     @classmethod

@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from ichnode.domain.errors import ConfigurationError
 from ichnode.settings.destinations import Destination, DestinationSettings
-from ichnode.settings.hl7 import Hl7Destination
+from ichnode.settings.hl7 import Hl7Destination, Hl7ListenSettings
 from ichnode.settings.sections import (
     HousekeepSettings,
     InferSettings,
@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     destinations: tuple[DestinationSettings, ...] = ()
     hl7: tuple[Hl7Destination, ...] = ()
     send: SendSettings = SendSettings()
+    hl7_listen: Hl7ListenSettings = Hl7ListenSettings()
     web: WebSettings = WebSettings()
     housekeep: HousekeepSettings = HousekeepSettings()
     retrain: RetrainSettings = RetrainSettings()

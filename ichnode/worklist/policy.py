@@ -57,6 +57,10 @@ class Policy:
     ageing_s : float
         How much earlier work of one ordered rank higher is taken; being a head start and not a
         rank, it starves nobody.
+    assigning_authority : str
+        Who gave the Patient IDs of images and messages that do not say it.
+    keep_reports : bool
+        Keep the text of final reports.
     """
 
     plausible_quiet_s: float = 2.0
@@ -71,6 +75,8 @@ class Policy:
     waiting_cap: timedelta = timedelta(hours=2)
     destinations: tuple[Route, ...] = ()
     ageing_s: float = 60.0
+    assigning_authority: str = ""
+    keep_reports: bool = False
 
     def final_quiet(self, *, thin: bool) -> timedelta:
         """Return after how much quiet a series is complete."""

@@ -31,6 +31,7 @@ from ichnode.domain.triage import ordered_rank
 from ichnode.worklist import tables as t
 from ichnode.worklist.columns import plain, small
 from ichnode.worklist.dueness import is_complete, set_due
+from ichnode.worklist.orders import raise_order, take_orders
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 from ichnode.worklist.verdicts import rejudge
@@ -224,6 +225,7 @@ class _Batch:
             if study is not None:
                 study.last_arrived_at = self._now
                 self._raise_order(study, _stated(arrival.header))
+        take_orders(self._transaction, self._policy, there.values())
         return there
 
     def _locked(self, table: Any, key: Any, uids: Iterable[str]) -> dict[str, Any]:
@@ -255,10 +257,7 @@ class _Batch:
 
         So LOW counts where the first slice of a study says so, and not when it comes later.
         """
-        rank = ordered_rank(stated)
-        first_word = not study.ordered_priority and rank == study.ordered_rank
-        if stated and (first_word or rank < study.ordered_rank):
-            study.ordered_priority, study.ordered_rank = stated, rank
+        raise_order(study, stated)
 
     def _series(self, studies: dict[str, t.Study]) -> dict[str, t.Series]:
         """Return the batch's series, locked, the new ones entered."""

@@ -32,6 +32,9 @@ from ichnode.worklist.columns import (
     ResultText,
     state_type,
 )
+from ichnode.worklist.heard import Message as Message
+from ichnode.worklist.heard import Ordered as Ordered
+from ichnode.worklist.heard import Report as Report
 from ichnode.worklist.learning import Feedback as Feedback
 from ichnode.worklist.learning import Label as Label
 from ichnode.worklist.learning import Shadow as Shadow
