@@ -191,7 +191,7 @@ class Hl7Mechanism:
         """Return the message, one segment a line."""
         text = self._message(item)
         if not isinstance(text, str):
-            return f"Nothing: {text.error if isinstance(text, Undelivered) else text.note}."
+            return f"Nothing: {text.error if isinstance(text, Undelivered) else text.note}"
         return text.replace("\r", "\n").rstrip("\n")
 
     def _message(self, item: DeliveryItem) -> str | Acknowledged | Undelivered:

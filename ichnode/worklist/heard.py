@@ -8,7 +8,7 @@ from sqlalchemy import SmallInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ichnode.worklist.columns import JsonText
-from ichnode.worklist.mapping import Base, Code, Digest, partial
+from ichnode.worklist.mapping import Base, Code, Digest
 
 
 class Message(Base):
@@ -49,6 +49,4 @@ class Report(Base):
     text: Mapped[str] = mapped_column(default="")
     corrected: Mapped[bool]
     first_at: Mapped[datetime]  # when the first final report was heard of
-    at: Mapped[datetime]  # when the one of now was
-
-    __table_args__ = (partial("ix_report_text", "text <> ''", "at"),)
+    at: Mapped[datetime] = mapped_column(index=True)  # when the one of now was

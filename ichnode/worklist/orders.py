@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_never
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -34,6 +34,8 @@ from ichnode.worklist.transactions import Database, Transaction
 
 MESSAGES_KEPT = timedelta(days=14)  # a sender that repeats itself does so sooner
 ORDERS_KEPT = timedelta(days=90)  # scheduled studies come later than they were ordered
+REPORTS_KEPT = timedelta(days=365)
+_HAS_NUMBER = text("study.accession_number <> ''")  # so that the index over those is taken
 LONGEST_REPORT = 200_000  # characters; a head CT has a few thousand
 
 
@@ -114,6 +116,13 @@ class OrderBook:
             yield from (ReportText(*row) for row in rows)
 
 
+_KEPT: tuple[tuple[Any, timedelta], ...] = (
+    (t.Message, MESSAGES_KEPT),
+    (t.Ordered, ORDERS_KEPT),
+    (t.Report, REPORTS_KEPT),
+)
+
+
 def _enter(transaction: Transaction, digest: str, kind: str) -> bool:
     """Enter a message; False when it is there already. What is old enough is forgotten."""
     session = transaction.session
@@ -127,7 +136,7 @@ def _enter(transaction: Transaction, digest: str, kind: str) -> bool:
     )
     if entered is None:
         return False
-    for table, kept in ((t.Message, MESSAGES_KEPT), (t.Ordered, ORDERS_KEPT)):
+    for table, kept in _KEPT:
         session.execute(delete(table).where(table.at < transaction.now - kept))
     return True
 
@@ -196,7 +205,7 @@ class _Hearing:
 
     def _report(self, heard: ReportHeard) -> int:
         number = plain(heard.accession_number, 64)
-        text = plain(heard.text, LONGEST_REPORT) if self._policy.keep_reports else ""
+        words = plain(heard.text, LONGEST_REPORT) if self._policy.keep_reports else ""
         patients = _plain_keys(heard.patients)
         kept = self._kept(t.Report, number)
         if kept is None:
@@ -204,14 +213,14 @@ class _Hearing:
                 t.Report(
                     accession_number=number,
                     patients=patients,
-                    text=text,
+                    text=words,
                     corrected=heard.corrected,
                     first_at=self._transaction.now,
                     at=self._transaction.now,
                 )
             )
         else:
-            kept.patients, kept.text, kept.corrected = patients, text, heard.corrected
+            kept.patients, kept.text, kept.corrected = patients, words, heard.corrected
             kept.at = self._transaction.now
         self._session.flush()
         studies = self._of(number, patients)
@@ -226,7 +235,7 @@ class _Hearing:
 
     def _of(self, number: str, patients: Sequence[Sequence[str]]) -> list[t.Study]:
         """Return the locked studies of an accession number whose patient is not another one."""
-        studies = self._locked(t.Study.accession_number == number)
+        studies = self._locked(t.Study.accession_number == number, _HAS_NUMBER)
         found = [study for study in studies if fits(study, patients, self._authority)]
         for study in studies:
             if study not in found:
@@ -280,11 +289,11 @@ class _Hearing:
             self._tell(study, verb, fields=sorted(news))
         return 1 if news else 0
 
-    def _locked(self, condition: Any) -> list[t.Study]:
+    def _locked(self, *conditions: Any) -> list[t.Study]:
         return list(
             self._session.scalars(
                 select(t.Study)
-                .where(condition)
+                .where(*conditions)
                 .order_by(t.Study.id)
                 .with_for_update(key_share=True)
             )

@@ -89,6 +89,7 @@ class Study(Base):
         ),
         partial("ix_study_kept", "purged_at IS NULL", "last_arrived_at"),
         partial("ix_study_accession_number", "accession_number <> ''", "accession_number"),
+        Index("ix_study_patient_id", "patient_id"),
     )
 
 

@@ -46,5 +46,5 @@ def upgrade() -> None:
         sa.Column("first_at", AT, nullable=False),
         sa.Column("at", AT, nullable=False),
     )
-    holds = sa.text("text <> ''")
-    op.create_index("ix_report_text", "report", ["at"], postgresql_where=holds, sqlite_where=holds)
+    op.create_index("ix_report_at", "report", ["at"])
+    op.create_index("ix_study_patient_id", "study", ["patient_id"])

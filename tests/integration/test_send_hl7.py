@@ -11,7 +11,9 @@ import pytest
 import trustme
 from hl7 import Message
 
+from ichnode.domain.findings import Finding
 from ichnode.domain.ids import result_uid
+from ichnode.domain.lifecycle import Delivery
 from ichnode.domain.work import Acknowledged, DeliveryItem, DeliveryResult, Undelivered
 from ichnode.hl7v2.framing import framed
 from ichnode.send.asking import ask
@@ -20,6 +22,7 @@ from ichnode.send.mechanisms import mechanisms_for
 from ichnode.send.mllp import Hl7Mechanism
 from ichnode.send.stage import SendStage
 from ichnode.settings import Hl7Destination, SendSettings
+from ichnode.worklist.policy import Policy, Route
 from tests.documents import study_ref
 from tests.hl7_kit import (
     ANALYSED_AT,
@@ -35,6 +38,8 @@ from tests.hl7_kit import (
     sending,
     work,
 )
+from tests.worklist_fixtures import OpenWorklist
+from tests.worklist_kit import HandClock, analysed, fresh_uid, look, slices
 
 AT = f"{ANALYSED_AT.astimezone():%Y%m%d%H%M%S%z}"
 STUDY_UID = study_ref().study_uid
@@ -490,3 +495,35 @@ def test_doctor_asks_by_a_connection() -> None:
     with receiver() as peer:
         assert ask(destination(peer.port), "ICHNODE").ok
     assert peer.messages == []
+
+
+# ------------------------------------------------------------------ from the worklist
+
+
+def test_a_positive_of_the_worklist_is_told_once(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """From the verdict to the acknowledgement: who, which study, what, and no second time."""
+    route = Route("ris", frozenset({"hl7", "hl7_order"}), loopback=True)
+    worklist = open_worklist(Policy(destinations=(route,)))
+    uid = fresh_uid()
+    worklist.record(slices(3, series_uid=uid))
+    hand_clock.forward(20)
+    look(worklist, analysed(Finding.POSITIVE))
+    with receiver(saying("AE"), accepts) as peer:
+        to = destination(peer.port, order="ORM")
+        stage = SendStage(Path("spool"), [to], SendSettings(), calling_ae="ICHNODE")
+        for _ in range(2):
+            due = worklist.deliveries.claim("test")
+            assert due is not None
+            worklist.deliveries.settle(due, stage.handle(due))
+            hand_clock.forward(10)
+        assert worklist.deliveries.claim("test") is None
+    told = [str(one.segment("MSH")[9]).split("^")[0] for one in peer.parsed()]
+    assert sorted(told) == ["ORM", "ORU", "ORU"]
+    assert peer.messages.count(peer.messages[0]) == 2
+    assert fields(peer.parsed()[0], "PID")[3] == "4711^^^^MR"
+    assert {(row.kind, row.state) for row in worklist.views.deliveries()} == {
+        ("hl7", Delivery.DELIVERED),
+        ("hl7_order", Delivery.DELIVERED),
+    }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ichnode.hl7v2.framing import END, START, BadFrame, Deframer, framed
 from ichnode.hl7v2.reading import Unreadable, read
 from ichnode.hl7v2.writing import message, segment
+from ichnode.listen.answering import Answering
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 HEADER = {9: ("ORU", "R01"), 10: "1", 12: "2.5.1", 18: "UNICODE UTF-8"}
@@ -91,3 +92,27 @@ def test_no_message_does_more_than_be_refused(text: str) -> None:
             row.value(number, 2)
             row.components(number)
             row.text(number)
+
+
+class Nobody:
+    """An ear that does nothing."""
+
+    def hear(self, digest: str, kind: str, things: object) -> None:
+        pass
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(["ORM^O01", "ORU^R01", "ADT^A08", "ADT^A40", "ADT^A01", "^", ""]),
+    st.text('PIDMRGOBCX|^~\\&\r"1SF.ä\x00\x0b', max_size=150),
+    st.sampled_from(["", "UNICODE UTF-8", "8859/1", "x"]),
+)
+def test_every_message_is_answered_by_a_message(kind: str, rest: str, charset: str) -> None:
+    """Whatever is in it, the answer can be framed, read, and names no more than it must."""
+    head = f"MSH|^~\\&|A|B|C|D|1||{kind}|ID-7|P|2.5.1||||||{charset}\r"
+    answer = Answering(Nobody(), "AR").answer((head + rest).encode(), "192.0.2.1")
+    assert START not in answer
+    assert END not in answer
+    told = hl7.parse(answer.decode()).segment("MSA")
+    assert str(told[1]) in {"AA", "AE", "AR"}
+    assert str(told[2]) in {"ID-7", ""}
