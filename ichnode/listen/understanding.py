@@ -94,9 +94,7 @@ def _merges(message: Received) -> list[Heard]:
     found: list[Heard] = []
     for group in message.groups("PID", "MRG"):
         patient, merged = _first(group, "PID"), _first(group, "MRG")
-        if merged is None:
-            raise NotUnderstood("A merge does not say which Patient ID is gone (MRG-1).")
-        gone = _keys(merged, 1)
+        gone = _keys(merged, 1) if merged is not None else ()
         if not gone:
             raise NotUnderstood("A merge does not say which Patient ID is gone (MRG-1).")
         found.append(PatientsMerged(_patient(patient), gone, _demographics(patient)))

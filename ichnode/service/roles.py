@@ -238,13 +238,19 @@ def _receive(settings: Settings, stopping: Stopping, listener: socket.socket, nu
             detail={"port": receiver.port, "ae_title": settings.receive.ae_title},
             alive=lambda: receiver.is_alive,
         ).begin()
-        broken = False
-        while not broken and not stopping.event.wait(LOOK_S):
-            broken = not receiver.is_alive
+        broken = _breaks(stopping, lambda: receiver.is_alive)
         systemd.notify(systemd.STOPPING)
         receiver.stop()
         if broken:
             raise ReceiverBroken("A part of the receiver ended by itself.")
+
+
+def _breaks(stopping: Stopping, alive: Callable[[], bool]) -> bool:
+    """Wait for the stop, and say whether a part ended by itself before it."""
+    while not stopping.event.wait(LOOK_S):
+        if not alive():
+            return True
+    return False
 
 
 def _run_infer(settings: Settings, stopping: Stopping) -> None:
@@ -313,9 +319,7 @@ def _run_listen(settings: Settings, stopping: Stopping) -> None:
             alive=lambda: listener.is_alive,
             news=answering.counts,
         ).begin()
-        broken = False
-        while not broken and not stopping.event.wait(LOOK_S):
-            broken = not listener.is_alive
+        broken = _breaks(stopping, lambda: listener.is_alive)
         systemd.notify(systemd.STOPPING)
         listener.stop()
         if broken:

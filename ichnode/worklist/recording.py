@@ -31,7 +31,7 @@ from ichnode.domain.triage import ordered_rank
 from ichnode.worklist import tables as t
 from ichnode.worklist.columns import plain, small
 from ichnode.worklist.dueness import is_complete, set_due
-from ichnode.worklist.orders import raise_order, take_orders
+from ichnode.worklist.ordering import raise_order, take_orders
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 from ichnode.worklist.verdicts import rejudge
