@@ -109,6 +109,27 @@ def _numbers(lines: Sequence[int]) -> str:
     return f"line {shown}{', ...' if len(lines) > MOST_SHOWN else ''}"
 
 
+@labels.command("reports", epilog="Example: ichnode labels reports reports.csv")
+def write_reports(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The CSV file to write; it must not exist.")],
+) -> None:
+    """Write the final reports that were heard of into a CSV file, to make labels from.
+
+    Only where hl7_listen.keep_reports is on, and of studies that arrived here. The columns are
+    accession_number and text, which `python -m train reports label` reads; what comes out of it
+    goes back by `ichnode labels import --source report`. The file holds PHI, and only its owner may
+    read it.
+    """
+    from ichnode.service.assembly import open_worklist
+    from ichnode.service.report_files import write_texts
+
+    written = write_texts(file, open_worklist(settings_of(context)).orders.report_texts())
+    typer.echo(
+        f"{written} reports written to {file}. It names patients: keep it where they may be."
+    )
+
+
 @labels.command("list", epilog="Example: ichnode labels list --json")
 def list_labels(
     context: typer.Context,

@@ -21,7 +21,7 @@ def run(
     role: Annotated[
         str | None,
         typer.Argument(
-            help="receive, infer, deliver, web or housekeep; all of them when left out."
+            help="receive, infer, deliver, web, housekeep or listen; all of them when left out."
         ),
     ] = None,
 ) -> None:

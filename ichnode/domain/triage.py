@@ -57,8 +57,12 @@ class Weights:
         return (
             self.ae_titles.get(calling_ae.strip(), 0)
             + self.stations.get(station_name.strip(), 0)
-            + self.priorities.get(ordered_priority.strip().upper(), 0)
+            + self.of_order(ordered_priority)
         )
+
+    def of_order(self, ordered_priority: str) -> int:
+        """Return what the order adds to the weight of a study."""
+        return self.priorities.get(ordered_priority.strip().upper(), 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from ichnode.send.command import CommandMechanism
 from ichnode.send.fhir import FhirMechanism
+from ichnode.send.mllp import look
 from ichnode.send.orthanc import OrthancMechanism
 from ichnode.send.sender import Echo, echo
 from ichnode.send.ups_rs import UpsRsMechanism
@@ -15,6 +16,7 @@ from ichnode.settings import (
     Destination,
     DestinationSettings,
     FhirSettings,
+    Hl7Destination,
     OrthancSettings,
     UpsRsSettings,
     WebhookSettings,
@@ -25,7 +27,7 @@ D = TypeVar("D", bound=Destination)
 
 
 def ask(destination: Destination, calling_ae: str) -> Echo:
-    """Ask a destination whether it is there: by C-ECHO, or by a request that changes nothing.
+    """Ask a destination whether it is there: by C-ECHO, or in a way that changes nothing.
 
     Parameters
     ----------
@@ -54,6 +56,8 @@ def ask(destination: Destination, calling_ae: str) -> Echo:
             return FhirMechanism(_brisk(destination)).look()
         case CommandSettings():
             return CommandMechanism(destination).look()
+        case Hl7Destination():
+            return look(destination.model_copy(update={"timeout_s": timeout_s}))
         case _:
             raise TypeError(f"nobody asks a {type(destination).__name__}")
 

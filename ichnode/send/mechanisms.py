@@ -20,6 +20,7 @@ from ichnode.domain.work import DOCUMENT_KINDS, DeliveryItem, DeliveryKind, Deli
 from ichnode.send.association import Peer
 from ichnode.send.command import CommandMechanism
 from ichnode.send.fhir import FhirMechanism
+from ichnode.send.mllp import Hl7Mechanism
 from ichnode.send.orthanc import OrthancMechanism
 from ichnode.send.scu import StoreMechanism
 from ichnode.send.ups import UpsMechanism
@@ -30,6 +31,7 @@ from ichnode.settings import (
     Destination,
     DestinationSettings,
     FhirSettings,
+    Hl7Destination,
     OrthancSettings,
     UpsRsSettings,
     WebhookSettings,
@@ -73,6 +75,8 @@ def mechanisms_for(
             return {"fhir": FhirMechanism(destination)}
         case CommandSettings():
             return {"command": CommandMechanism(destination)}
+        case Hl7Destination():
+            return dict.fromkeys(destination.takes, Hl7Mechanism(destination))
         case _:
             raise TypeError(f"nothing is sent to a {type(destination).__name__}")
 

@@ -33,6 +33,8 @@ def policy_of(settings: Settings) -> Policy:
         negative_sr=settings.report.negative_sr,
         key_image=settings.report.key_image,
         waiting_cap=timedelta(minutes=settings.queue.waiting_cap_minutes),
+        assigning_authority=settings.hl7_listen.assigning_authority,
+        keep_reports=settings.hl7_listen.keep_reports,
         destinations=tuple(
             Route(name=d.name, kinds=d.takes, loopback=d.is_loopback) for d in settings.outputs
         ),

@@ -24,7 +24,7 @@ from ichnode.service.assembly import Door, open_worklist
 from ichnode.service.loop import StageLoop
 from ichnode.service.siblings import Siblings
 from ichnode.service.stopping import Stopping
-from ichnode.service.supervisor import ROLES, STOP_S, Supervisor
+from ichnode.service.supervisor import LISTEN, OPTIONAL_ROLES, ROLES, STOP_S, Supervisor
 from ichnode.settings import Settings
 from ichnode.spool import make_folder
 from ichnode.worklist.worklist import Worklist
@@ -54,7 +54,12 @@ def run_node(settings: Settings, arguments: Sequence[str]) -> int:
     """
     _configure(settings, "node")
     open_worklist(settings).close()  # refuse a wrong schema here, once, in one sentence
-    return Supervisor(arguments, stopping=Stopping().listen()).run()
+    return Supervisor(arguments, stopping=Stopping().listen(), roles=roles_of(settings)).run()
+
+
+def roles_of(settings: Settings) -> tuple[str, ...]:
+    """Return the roles of a node, the optional ones where they are switched on."""
+    return (*((LISTEN,) if settings.hl7_listen.enabled else ()), *ROLES)
 
 
 def run_role(role: str, settings: Settings, arguments: Sequence[str] = ()) -> int:
@@ -72,7 +77,8 @@ def run_role(role: str, settings: Settings, arguments: Sequence[str] = ()) -> in
     """
     runners = _RUN | {"housekeep": partial(_run_housekeep, arguments=arguments)}
     if role not in runners:
-        raise ConfigurationError(f"There is no role {role!r}. The roles are {', '.join(ROLES)}.")
+        known = ", ".join((*ROLES, *OPTIONAL_ROLES))
+        raise ConfigurationError(f"There is no role {role!r}. The roles are {known}.")
     _configure(settings, role)
     stopping = Stopping().listen()
     orphans.die_with_supervisor()
@@ -108,10 +114,11 @@ class Presence:
         alive: Callable[[], bool] = lambda: True,
         failing: Callable[[], Sequence[str]] = tuple,
         warnings: Callable[[], Sequence[str]] = tuple,
+        news: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self._role, self._host, self._worklist = role, settings.node.host_id, worklist
         self._stop, self._detail, self._alive = stopping.event, detail or {}, alive
-        self._failing, self._warnings = failing, warnings
+        self._failing, self._warnings, self._news = failing, warnings, news
 
     def begin(self) -> None:
         """Announce readiness and keep beating until the stop."""
@@ -128,6 +135,7 @@ class Presence:
 
     def _beat(self) -> None:
         news = {"failing": list(self._failing()), "warnings": list(self._warnings())}
+        news |= self._news()
         detail = self._detail | {name: found for name, found in news.items() if found}
         try:
             self._worklist.beat(self._role, self._host, os.getpid(), detail)
@@ -230,13 +238,19 @@ def _receive(settings: Settings, stopping: Stopping, listener: socket.socket, nu
             detail={"port": receiver.port, "ae_title": settings.receive.ae_title},
             alive=lambda: receiver.is_alive,
         ).begin()
-        broken = False
-        while not broken and not stopping.event.wait(LOOK_S):
-            broken = not receiver.is_alive
+        broken = _breaks(stopping, lambda: receiver.is_alive)
         systemd.notify(systemd.STOPPING)
         receiver.stop()
         if broken:
             raise ReceiverBroken("A part of the receiver ended by itself.")
+
+
+def _breaks(stopping: Stopping, alive: Callable[[], bool]) -> bool:
+    """Wait for the stop, and say whether a part ended by itself before it."""
+    while not stopping.event.wait(LOOK_S):
+        if not alive():
+            return True
+    return False
 
 
 def _run_infer(settings: Settings, stopping: Stopping) -> None:
@@ -286,6 +300,32 @@ def _all_but(
     return lambda: others | shut()
 
 
+def _run_listen(settings: Settings, stopping: Stopping) -> None:
+    from ichnode.listen.answering import Answering
+    from ichnode.listen.server import Listener
+
+    if not settings.hl7_listen.enabled:
+        raise ConfigurationError("hl7_listen.enabled is false: there is nothing to listen for.")
+    with closing(open_worklist(settings)) as worklist:
+        answering = Answering(worklist.orders, settings.hl7_listen.unknown)
+        listener = Listener(settings.hl7_listen, answering.answer)
+        listener.start()
+        Presence(
+            LISTEN,
+            settings,
+            worklist,
+            stopping,
+            detail={"port": listener.port},
+            alive=lambda: listener.is_alive,
+            news=answering.counts,
+        ).begin()
+        broken = _breaks(stopping, lambda: listener.is_alive)
+        systemd.notify(systemd.STOPPING)
+        listener.stop()
+        if broken:
+            raise ReceiverBroken("The listener for HL7 messages ended by itself.")
+
+
 def _run_web(settings: Settings, stopping: Stopping) -> None:
     from ichnode.service.webpage import make_server
 
@@ -332,6 +372,7 @@ def _run_housekeep(settings: Settings, stopping: Stopping, arguments: Sequence[s
 
 
 _RUN: dict[str, Callable[[Settings, Stopping], None]] = {
+    LISTEN: _run_listen,
     "receive": _run_receive,
     "infer": _run_infer,
     "deliver": _run_deliver,

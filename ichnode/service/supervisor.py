@@ -33,6 +33,10 @@ log = structlog.get_logger(__name__)
 ROLES = ("receive", "infer", "deliver", "web", "housekeep")
 """In the order of the corridor; they are stopped in this order."""
 
+LISTEN = "listen"
+OPTIONAL_ROLES = (LISTEN,)
+"""Those that a node has where they are switched on."""
+
 RESTART = RetryPolicy(first=timedelta(seconds=1), longest=timedelta(seconds=60), attempts=None)
 START_S = 300.0  # a child that is not ready by then is killed and started again
 WATCHDOG_S = 60.0  # a child that has not reported life for so long is killed and started again

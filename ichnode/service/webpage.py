@@ -5,8 +5,10 @@ from __future__ import annotations
 from ichnode import __version__
 from ichnode.domain.errors import ModelUnusable
 from ichnode.nets.registry import Registry
+from ichnode.service.supervisor import LISTEN
 from ichnode.settings import Settings
 from ichnode.spool import free_bytes
+from ichnode.web import health
 from ichnode.web.app import create_app
 from ichnode.web.serving import WebServer
 from ichnode.web.views import Mode
@@ -22,6 +24,7 @@ def make_server(settings: Settings, worklist: Worklist) -> WebServer:
         mode=lambda: mode_of(settings, worklist),
         free_bytes=lambda: free_bytes(settings.node.spool),
         reserve_bytes=settings.receive.reserve_bytes,
+        roles=(*health.ROLES, *((LISTEN,) if settings.hl7_listen.enabled else ())),
     )
     return WebServer(app, settings.web.bind, settings.web.port)
 

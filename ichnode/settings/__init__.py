@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ichnode.settings.commands import CommandSettings
 from ichnode.settings.destinations import Destination, DestinationSettings
+from ichnode.settings.hl7 import Hl7Destination, Hl7ListenSettings
 from ichnode.settings.loading import (
     DEFAULT_FILE,
     DESTINATIONS,
@@ -42,6 +43,8 @@ __all__ = [
     "Destination",
     "DestinationSettings",
     "FhirSettings",
+    "Hl7Destination",
+    "Hl7ListenSettings",
     "HousekeepSettings",
     "InferSettings",
     "LogSettings",

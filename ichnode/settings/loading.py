@@ -24,6 +24,7 @@ from pydantic_settings import (
 from ichnode.domain.errors import ConfigurationError
 from ichnode.settings.commands import CommandSettings
 from ichnode.settings.destinations import Destination, DestinationSettings
+from ichnode.settings.hl7 import Hl7Destination, Hl7ListenSettings
 from ichnode.settings.over_http import FhirSettings, OrthancSettings, UpsRsSettings, WebhookSettings
 from ichnode.settings.sections import (
     HousekeepSettings,
@@ -77,7 +78,9 @@ class Settings(BaseSettings):
     fhir: tuple[FhirSettings, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
     commands: tuple[CommandSettings, ...] = ()
+    hl7: tuple[Hl7Destination, ...] = ()
     send: SendSettings = SendSettings()
+    hl7_listen: Hl7ListenSettings = Hl7ListenSettings()
     web: WebSettings = WebSettings()
     housekeep: HousekeepSettings = HousekeepSettings()
     retrain: RetrainSettings = RetrainSettings()
@@ -115,6 +118,7 @@ DESTINATIONS: Mapping[str, type[Destination]] = {
     "fhir": FhirSettings,
     "webhooks": WebhookSettings,
     "commands": CommandSettings,
+    "hl7": Hl7Destination,
 }
 """The sections that are lists of destinations, ``[[section]]`` in the file."""
 

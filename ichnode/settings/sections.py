@@ -29,6 +29,13 @@ def _ae_title(value: str) -> str:
     return value
 
 
+def check_networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return networks as they are, or raise ValueError for one that is none."""
+    for network in value:
+        ipaddress.ip_network(network, strict=False)
+    return value
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 
 
@@ -90,9 +97,7 @@ class ReceiveSettings(Section):
     @field_validator("networks")
     @classmethod
     def _cidr(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for network in value:
-            ipaddress.ip_network(network, strict=False)
-        return value
+        return check_networks(value)
 
 
 class SeriesSettings(Section):

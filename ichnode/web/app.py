@@ -5,7 +5,7 @@ Handlers are plain functions, which FastAPI runs in a pool of threads: the workl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,6 +94,7 @@ def create_app(
     free_bytes: Callable[[], int],
     reserve_bytes: int = 0,
     clock: Clock | None = None,
+    roles: Sequence[str] = health.ROLES,
 ) -> ASGIApp:
     """Make the application.
 
@@ -113,12 +114,14 @@ def create_app(
         With less than this the node refuses new images, and is not well.
     clock : Clock, optional
         What waiting times are measured by.
+    roles : sequence of str
+        Whose heartbeat is looked for.
     """
     # No generated documentation: its pages would load scripts from elsewhere.
     app = FastAPI(title="ichnode", version=version, docs_url=None, redoc_url=None, openapi_url=None)
     pages = Pages(version, mode, clock or SystemClock())
     _serve_pages(app, views, pages)
-    _serve_machines(app, views, heartbeats, free_bytes, reserve_bytes, pages.now)
+    _serve_machines(app, views, heartbeats, free_bytes, reserve_bytes, pages.now, roles)
     _serve_problems(app, pages)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     return Guard(app)  # around everything, answers to faults included
@@ -174,6 +177,7 @@ def _serve_machines(
     free_bytes: Callable[[], int],
     reserve_bytes: int,
     now: Callable[[], datetime],
+    roles: Sequence[str],
 ) -> None:
     exposition = metrics.Exposition(views, heartbeats, free_bytes, now)
 
@@ -188,7 +192,7 @@ def _serve_machines(
 
     @app.get("/healthz")
     def healthz() -> JSONResponse:
-        found = health.examine(views, heartbeats, free_bytes, reserve_bytes, now())
+        found = health.examine(views, heartbeats, free_bytes, reserve_bytes, now(), roles)
         return JSONResponse(found.as_json(), status_code=200 if found.ok else 503)
 
     @app.get("/metrics")

@@ -10,7 +10,7 @@ from ichnode.domain.errors import Transient
 from ichnode.web.views import HeartbeatRow, Heartbeats, Views
 
 ROLES = ("receive", "infer", "deliver", "housekeep")
-"""Whose heartbeat is looked for; the web role is the one that answers."""
+"""Whose heartbeat is looked for in every node; the web role is the one that answers."""
 
 SILENT_S = 45.0  # four beats and a half: one lost beat is no alarm
 POSITIVE_S = 300.0  # a positive that is undelivered for so long needs a person
@@ -47,20 +47,23 @@ def examine(
     free_bytes: Callable[[], int],
     reserve_bytes: int,
     now: datetime,
+    roles: Sequence[str] = ROLES,
 ) -> Health:
     """Ask what costs nothing: the worklist, the disk, the roles, the positives."""
     checks = [_disk(free_bytes, reserve_bytes)]
     try:
-        checks += _of_worklist(views, heartbeats, now)
+        checks += _of_worklist(views, heartbeats, now, roles)
     except Transient:
         checks.append(Check("worklist", False, "The database does not answer."))
     return Health(tuple(checks))
 
 
-def _of_worklist(views: Views, heartbeats: Heartbeats, now: datetime) -> Iterator[Check]:
+def _of_worklist(
+    views: Views, heartbeats: Heartbeats, now: datetime, roles: Sequence[str]
+) -> Iterator[Check]:
     beats = heartbeats()
     yield Check("worklist", True, "The database answers.")
-    for role in ROLES:
+    for role in roles:
         yield _role(role, beats)
     yield from _model(beats)
     yield _positives(views.oldest_undelivered_positive(), now)

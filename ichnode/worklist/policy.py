@@ -61,6 +61,10 @@ class Policy:
     ageing_s : float
         How much earlier work of one ordered rank higher is taken; being a head start and not a
         rank, it starves nobody.
+    assigning_authority : str
+        Who gave the Patient IDs of images and messages that do not say it.
+    keep_reports : bool
+        Keep the text of final reports.
     """
 
     plausible_quiet_s: float = 2.0
@@ -76,6 +80,8 @@ class Policy:
     destinations: tuple[Route, ...] = ()
     ageing_s: float = 60.0
     weights: Weights = NO_WEIGHTS
+    assigning_authority: str = ""
+    keep_reports: bool = False
 
     def final_quiet(self, *, thin: bool) -> timedelta:
         """Return after how much quiet a series is complete."""

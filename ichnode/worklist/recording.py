@@ -31,6 +31,7 @@ from ichnode.domain.triage import list_rank, ordered_rank
 from ichnode.worklist import tables as t
 from ichnode.worklist.columns import plain, small
 from ichnode.worklist.dueness import is_complete, set_due
+from ichnode.worklist.ordering import raise_order, take_orders
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 from ichnode.worklist.verdicts import rejudge
@@ -223,7 +224,12 @@ class _Batch:
             study = there.get(arrival.header.study_uid)
             if study is not None:
                 study.last_arrived_at = self._now
-                self._raise_order(study, arrival)
+                raise_order(study, _stated(arrival.header), self._policy.weights)
+        take_orders(self._transaction, self._policy, there.values())
+        for arrival in self._arrivals:
+            if study := there.get(arrival.header.study_uid):
+                weighed = self._list_rank(arrival, study.ordered_priority)
+                study.list_rank = min(study.list_rank, weighed)
         return there
 
     def _locked(self, table: Any, key: Any, uids: Iterable[str]) -> dict[str, Any]:
@@ -256,19 +262,6 @@ class _Batch:
         return list_rank(
             stated, weights.of(arrival.calling_ae, arrival.header.station_name, stated)
         )
-
-    def _raise_order(self, study: t.Study, arrival: Arrival) -> None:
-        """Take the most urgent ordered priority and weight of any slice; nothing moves down.
-
-        So LOW counts where the first slice of a study says so, and not when it comes later.
-        """
-        stated = _stated(arrival.header)
-        rank = ordered_rank(stated)
-        first_word = not study.ordered_priority and rank == study.ordered_rank
-        if stated and (first_word or rank < study.ordered_rank):
-            study.ordered_priority, study.ordered_rank = stated, rank
-        weighed = self._list_rank(arrival, study.ordered_priority)
-        study.list_rank = min(study.list_rank, weighed)
 
     def _series(self, studies: dict[str, t.Study]) -> dict[str, t.Series]:
         """Return the batch's series, locked, the new ones entered."""

@@ -34,6 +34,9 @@ from ichnode.worklist.columns import (
     ResultText,
     state_type,
 )
+from ichnode.worklist.heard import Message as Message
+from ichnode.worklist.heard import Ordered as Ordered
+from ichnode.worklist.heard import Report as Report
 from ichnode.worklist.learning import Feedback as Feedback
 from ichnode.worklist.learning import Label as Label
 from ichnode.worklist.learning import Shadow as Shadow
@@ -94,6 +97,7 @@ class Study(Base):
         ),
         partial("ix_study_kept", "purged_at IS NULL", "last_arrived_at"),
         partial("ix_study_accession_number", "accession_number <> ''", "accession_number"),
+        Index("ix_study_patient_id", "patient_id"),
     )
 
 

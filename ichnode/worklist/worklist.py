@@ -13,6 +13,7 @@ from ichnode.worklist.deliveries import Outbox
 from ichnode.worklist.documents import DocumentQueue
 from ichnode.worklist.history import ModelHistory
 from ichnode.worklist.labels import LabelBook
+from ichnode.worklist.orders import OrderBook
 from ichnode.worklist.people import People
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.recording import Recording
@@ -49,6 +50,8 @@ class Worklist(Recording, People, Retention):
         Everything that is shown.
     labels : LabelBook
         What people say is true.
+    orders : OrderBook
+        What other systems say of orders, reports and patients.
     cases : Cases
         Consecutive studies, for validation and training.
     history : ModelHistory
@@ -63,6 +66,7 @@ class Worklist(Recording, People, Retention):
         self.deliveries = Outbox(database, policy)
         self.views = Views(database, policy)
         self.labels = LabelBook(database)
+        self.orders = OrderBook(database, policy)
         self.cases = Cases(database)
         self.history = ModelHistory(database)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ichnode.service.supervisor import ROLES
+from ichnode.service.supervisor import OPTIONAL_ROLES, ROLES
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS_OF_SYSTEMD = Path("/usr/lib/systemd/system")
@@ -44,7 +44,7 @@ def systemd_analyze(require_program, installed):
 
 
 UNITS = [
-    *(f"ichnode@{role}.service" for role in ROLES),
+    *(f"ichnode@{role}.service" for role in (*ROLES, *OPTIONAL_ROLES)),
     "ichnode.target",
     "ichnode-retrain.service",
     "ichnode-retrain.path",
@@ -68,7 +68,7 @@ def test_the_verification_would_notice(systemd_analyze, installed):
     assert "ProtectSystm" in done.stderr
 
 
-@pytest.mark.parametrize("role", [role for role in ROLES if role != "infer"])
+@pytest.mark.parametrize("role", [role for role in (*ROLES, *OPTIONAL_ROLES) if role != "infer"])
 def test_a_role_is_exposed_as_little_as_was_promised(systemd_analyze, role, record_property):
     """Every role but infer, which needs devices and a compiler, is at 3.0 or less."""
     threshold = str(round(MOST_EXPOSURE * 10))

@@ -156,6 +156,13 @@ def test_a_role_that_is_silent_or_missing_is_named(role):
         assert failed == [role]
 
 
+def test_a_role_that_is_switched_on_is_looked_for_too():
+    """Only where it is: a node that does not listen lacks nothing."""
+    answers, roles = Answers(), (*health.ROLES, "listen")
+    found = health.examine(answers, answers.heartbeats, lambda: 100 << 30, 2 << 30, NOW, roles)
+    assert [check.name for check in found.checks if not check.ok] == ["listen"]
+
+
 def test_a_role_on_another_host_counts():
     """A dead process of yesterday is no alarm while another one does the work."""
     beats = (*Answers().beats, Beat("infer", age_s=90_000.0, host="old-host"))

@@ -1,0 +1,177 @@
+"""The listener: MLLP connections, bounded in number, size and time.
+
+Strangers are expected: whoever is not in the networks is closed at once, bytes that are no MLLP end
+their connection, and a message that does not end takes neither memory nor a place for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from ichnode.domain.errors import ConfigurationError
+from ichnode.hl7v2.framing import BadFrame, Deframer, framed
+from ichnode.hl7v2.securing import server_context
+from ichnode.settings import Hl7ListenSettings
+
+log = structlog.get_logger(__name__)
+
+HANDSHAKE_S = 10.0  # for TLS
+SEND_S = 30.0  # for an acknowledgement, of which a peer that does not read takes nothing
+_CHUNK = 1 << 16
+
+Answer = Callable[[bytes, str], bytes]
+
+
+class Listener:
+    """Listens, and answers every message in its order.
+
+    Parameters
+    ----------
+    settings : Hl7ListenSettings
+        Where, whom, how much and how long.
+    answer : callable
+        Takes a message and the peer's address and returns the acknowledgement.
+    """
+
+    def __init__(self, settings: Hl7ListenSettings, answer: Answer) -> None:
+        self._settings, self._answer = settings, answer
+        self._networks = [ipaddress.ip_network(n, strict=False) for n in settings.networks]
+        self._context = _context(settings)
+        self._socket = _listening(settings)
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._open: dict[threading.Thread, socket.socket] = {}
+        self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._socket.getsockname()[1])
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still takes connections."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begin to take connections."""
+        self._thread.start()
+
+    def stop(self, within_s: float = 10.0) -> None:
+        """Take no more messages; those that are being acted on are answered."""
+        self._stopping.set()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(within_s)
+        with self._lock:
+            open_ = dict(self._open)
+        for connection in open_.values():
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)
+        deadline = time.monotonic() + within_s
+        for thread in open_:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _accept(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                connection, address = self._socket.accept()
+            except OSError as error:
+                if self._stopping.is_set():
+                    return
+                log.warning("listener.accept_failed", error=type(error).__name__)
+                self._stopping.wait(1.0)  # such as: no more file descriptors
+                continue
+            if not self._is_welcome(str(address[0])):
+                connection.close()
+                continue
+            self._begin(connection, str(address[0]))
+
+    def _is_welcome(self, peer: str) -> bool:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        address = mapped or address
+        if self._networks and not any(address in one for one in self._networks):
+            log.warning("connection.refused", peer=peer, reason="network")
+            return False
+        with self._lock:
+            full = len(self._open) >= self._settings.max_connections
+        if full:
+            log.warning("connection.refused", peer=peer, reason="too many connections")
+        return not full
+
+    def _begin(self, connection: socket.socket, peer: str) -> None:
+        thread = threading.Thread(
+            target=self._serve, args=(connection, peer), name=f"hl7-{peer}", daemon=True
+        )
+        with self._lock:
+            self._open[thread] = connection
+        thread.start()
+
+    def _serve(self, connection: socket.socket, peer: str) -> None:
+        try:
+            connection.settimeout(HANDSHAKE_S)
+            if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True)
+                with self._lock:
+                    self._open[threading.current_thread()] = connection
+            self._talk(connection, peer)
+        except BadFrame as error:
+            log.warning("connection.dropped", peer=peer, sentence=str(error))
+        except TimeoutError:
+            log.info("connection.idle", peer=peer)
+        except OSError as error:
+            log.info("connection.lost", peer=peer, error=type(error).__name__)
+        except Exception:  # a thread that ends with a traceback would tell nobody
+            log.exception("connection.broke", peer=peer)
+        finally:
+            connection.close()
+            with self._lock:
+                self._open.pop(threading.current_thread(), None)
+
+    def _talk(self, connection: socket.socket, peer: str) -> None:
+        deframer = Deframer(self._settings.max_message_bytes)
+        deadline = time.monotonic() + self._settings.idle_s
+        while not self._stopping.is_set():
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            data = connection.recv(_CHUNK)
+            if not data:
+                return
+            for message in deframer.feed(data):
+                answer = self._answer(message, peer)
+                connection.settimeout(SEND_S)
+                connection.sendall(framed(answer))
+                # Only a whole message buys time: single bytes would hold the place for ever.
+                deadline = time.monotonic() + self._settings.idle_s
+
+
+def _context(settings: Hl7ListenSettings) -> ssl.SSLContext | None:
+    if not settings.tls_certificate:
+        return None
+    try:
+        return server_context(settings.tls_certificate, settings.tls_key, settings.tls_ca)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The files of hl7_listen for TLS cannot be used: {error.strerror or 'wrong content'}."
+        ) from None
+
+
+def _listening(settings: Hl7ListenSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    try:
+        return socket.create_server((settings.bind, settings.port), family=family)
+    except OSError as error:
+        raise ConfigurationError(
+            f"hl7_listen: {settings.bind}:{settings.port} cannot be listened on: {error.strerror}."
+        ) from None

@@ -1,0 +1,219 @@
+"""What other systems say of studies, on both engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select, text
+
+from ichnode.domain.hearing import (
+    Demographics,
+    Heard,
+    OrderHeard,
+    PatientCorrected,
+    PatientKey,
+    PatientsMerged,
+    ReportHeard,
+)
+from ichnode.worklist import tables as t
+from ichnode.worklist.orders import Consequence
+from ichnode.worklist.policy import Policy
+from ichnode.worklist.worklist import Worklist
+from tests.worklist_fixtures import OpenWorklist
+from tests.worklist_kit import HandClock, fresh_uid, slices
+
+PATIENT = (PatientKey("4711", "HOSP"),)
+OTHER = (PatientKey("4712", "HOSP"),)
+_messages = iter(range(10_000))
+
+
+def hear(worklist: Worklist, *things: Heard, digest: str = "") -> Consequence:
+    """Hear a message that was never heard before."""
+    return worklist.orders.hear(digest or f"{next(_messages):064}", "ORM^O01", things)
+
+
+def order(priority: str = "STAT", number: str = "A1", patients: Any = PATIENT) -> OrderHeard:
+    return OrderHeard(number, patients, priority)
+
+
+def study(worklist: Worklist, which: int = 0) -> dict[str, Any]:
+    """A study's row as it is in the database."""
+    with worklist._database.reading() as transaction:
+        row = transaction.session.scalars(select(t.Study).order_by(t.Study.id)).all()[which]
+        return {column.key: getattr(row, column.key) for column in t.Study.__table__.columns}
+
+
+def history(worklist: Worklist, noun: str = "study") -> list[tuple[str, dict[str, Any]]]:
+    with worklist._database.reading() as transaction:
+        rows = transaction.session.scalars(
+            select(t.Event).where(t.Event.noun == noun).order_by(t.Event.id)
+        )
+        return [(row.verb, row.detail) for row in rows]
+
+
+def count(worklist: Worklist, table: str) -> int:
+    with worklist._database.reading() as transaction:
+        return int(transaction.session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
+
+
+def brought(worklist: Worklist, **header: Any) -> str:
+    uid = fresh_uid()
+    worklist.record(slices(2, series_uid=uid, association=uid, **header))
+    return uid
+
+
+# ------------------------------------------------------------------ ordered priorities
+
+
+def test_an_order_moves_a_study_that_is_here(worklist: Worklist) -> None:
+    """Its priority and rank rise, its series is taken earlier, and the history says why."""
+    uid = brought(worklist)
+    before = worklist.views.series(uid)
+    assert hear(worklist, order()) == Consequence(studies=1)
+    assert (study(worklist)["ordered_priority"], study(worklist)["ordered_rank"]) == ("STAT", 0)
+    assert before is not None
+    with worklist._database.reading() as transaction:
+        series = transaction.session.scalars(select(t.Series)).one()
+        assert series.urgency_at == series.due_at
+    assert ("ordered", {"message": "ORM^O01", "priority": "STAT"}) in history(worklist)
+
+
+def test_an_order_counts_for_a_study_that_comes_later(worklist: Worklist) -> None:
+    """The study has its priority from its first image on, LOW ones too."""
+    assert hear(worklist, order("ROUTINE")) == Consequence(studies=0)
+    brought(worklist)
+    assert study(worklist)["ordered_priority"] == "ROUTINE"
+    assert study(worklist)["ordered_rank"] == 3
+
+
+def test_of_order_and_images_the_more_urgent_word_counts(worklist: Worklist) -> None:
+    """Whatever comes first, nothing moves down."""
+    hear(worklist, order("HIGH"))
+    brought(worklist, requested_priority="ROUTINE")
+    assert study(worklist)["ordered_priority"] == "HIGH"
+    hear(worklist, order("STAT"))
+    hear(worklist, order("ROUTINE"))
+    assert study(worklist)["ordered_priority"] == "STAT"
+
+
+def test_an_order_that_came_with_the_first_image_counts_from_the_next_one(
+    worklist: Worklist,
+) -> None:
+    """Two processes that did not see each other agree one image later."""
+    uid = brought(worklist)
+    with worklist._database.writing() as transaction:
+        transaction.session.add(
+            t.Ordered(
+                accession_number="A1", patients=[], priority="STAT", rank=0, at=transaction.now
+            )
+        )
+    worklist.record(slices(1, series_uid=uid, first=9))
+    assert study(worklist)["ordered_priority"] == "STAT"
+
+
+def test_an_order_of_another_patient_moves_nothing(worklist: Worklist) -> None:
+    """An accession number alone does not name a study; the history shows that it was tried."""
+    brought(worklist)
+    assert hear(worklist, order(patients=OTHER)) == Consequence(studies=0)
+    assert study(worklist)["ordered_priority"] == ""
+    assert [verb for verb, _ in history(worklist)] == ["not_followed"]
+    brought(worklist)
+    assert study(worklist, 1)["ordered_priority"] == ""
+
+
+def test_another_issuer_is_another_patient(worklist: Worklist) -> None:
+    """The same number given by somebody else is not the same."""
+    brought(worklist, issuer_of_patient_id="ELSEWHERE")
+    assert hear(worklist, order()) == Consequence(studies=0)
+    assert hear(worklist, order(patients=(PatientKey("4711", "elsewhere"),))).studies == 1
+
+
+def test_the_issuer_of_the_site_stands_in_where_none_is_said(open_worklist: OpenWorklist) -> None:
+    """Images without issuer are of the configured one."""
+    worklist = open_worklist(Policy(assigning_authority="CLINIC"))
+    brought(worklist)
+    assert hear(worklist, order()).studies == 0
+    assert hear(worklist, order(patients=(PatientKey("4711", "CLINIC"),))).studies == 1
+
+
+def test_the_same_message_again_changes_nothing(worklist: Worklist) -> None:
+    """What a sender repeats, because it did not hear us, is not done twice."""
+    brought(worklist)
+    assert hear(worklist, order(), digest="d" * 64) == Consequence(studies=1)
+    assert hear(worklist, order("ROUTINE"), digest="d" * 64) == Consequence(repeated=True)
+    assert count(worklist, "message") == 1
+
+
+def test_what_is_heard_is_forgotten_in_time(worklist: Worklist, hand_clock: HandClock) -> None:
+    """Messages after two weeks, orders whose images never came after three months."""
+    hear(worklist, order())
+    hand_clock.forward(15 * 86400)
+    hear(worklist, order(number="A2"))
+    assert (count(worklist, "message"), count(worklist, "ordered")) == (1, 2)
+    hand_clock.forward(80 * 86400)
+    hear(worklist, order(number="A3"))
+    assert (count(worklist, "message"), count(worklist, "ordered")) == (1, 2)
+
+
+# ------------------------------------------------------------------ reports
+
+
+def test_a_final_report_marks_its_study_as_reported(worklist: Worklist) -> None:
+    """A row that names the accession number, an event, and no text unless the site wants it."""
+    brought(worklist)
+    report = ReportHeard("A1", PATIENT, "No haemorrhage. PATIENT^TEST", corrected=False)
+    assert hear(worklist, report) == Consequence(studies=1)
+    with worklist._database.reading() as transaction:
+        row = transaction.session.scalars(select(t.Report)).one()
+        assert (row.accession_number, row.text, row.corrected) == ("A1", "", False)
+    told = history(worklist)
+    assert told == [("reported", {"message": "ORM^O01", "corrected": False})]
+    assert list(worklist.orders.report_texts()) == []
+
+
+def test_texts_are_kept_where_wanted_and_the_correction_counts(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """One row a study, with the newest text and the moment of the first report."""
+    worklist = open_worklist(Policy(keep_reports=True))
+    hear(worklist, ReportHeard("A1", PATIENT, "No haemorrhage.", corrected=False))
+    assert list(worklist.orders.report_texts()) == []  # its study never came
+    brought(worklist)
+    hand_clock.forward(60)
+    hear(worklist, ReportHeard("A1", PATIENT, "Subdural haemorrhage.\x00", corrected=True))
+    (kept,) = worklist.orders.report_texts()
+    assert (kept.accession_number, kept.text) == ("A1", "Subdural haemorrhage.")
+    with worklist._database.reading() as transaction:
+        row = transaction.session.scalars(select(t.Report)).one()
+        assert row.corrected
+        assert (row.at - row.first_at).total_seconds() == 60
+
+
+# ------------------------------------------------------------------ patients
+
+
+def test_a_correction_is_followed_and_told_without_its_values(worklist: Worklist) -> None:
+    """Only what is said and is news is changed."""
+    brought(worklist)
+    now = Demographics(name="Patient^Test", birth_date="19600102", sex=None)
+    assert hear(worklist, PatientCorrected(PATIENT, now)) == Consequence(studies=1)
+    row = study(worklist)
+    assert (row["patient_name"], row["patient_birth_date"]) == ("Patient^Test", "19600102")
+    (told,) = history(worklist)
+    assert told[1]["fields"] == ["patient_birth_date", "patient_name"]
+    assert "Test" not in str(told)
+    assert hear(worklist, PatientCorrected(PATIENT, now)) == Consequence(studies=0)
+    assert hear(worklist, PatientCorrected(OTHER, now)) == Consequence(studies=0)
+
+
+def test_a_merge_takes_the_studies_along(worklist: Worklist) -> None:
+    """Studies of the ID that is gone have the one that is kept; others are left alone."""
+    brought(worklist, issuer_of_patient_id="HOSP")
+    kept = (PatientKey("9999", "OTHER"), PatientKey("8888", "HOSP"))
+    merge = PatientsMerged(kept, PATIENT, Demographics(name="Patient^Test"))
+    assert hear(worklist, merge) == Consequence(studies=1)
+    row = study(worklist)
+    assert (row["patient_id"], row["issuer_of_patient_id"]) == ("8888", "HOSP")
+    assert row["patient_name"] == "Patient^Test"
+    assert [verb for verb, _ in history(worklist)] == ["merged"]
+    assert hear(worklist, merge) == Consequence(studies=0)
