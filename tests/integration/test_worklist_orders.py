@@ -15,6 +15,7 @@ from ichnode.domain.hearing import (
     PatientsMerged,
     ReportHeard,
 )
+from ichnode.domain.telling import Seen
 from ichnode.worklist import tables as t
 from ichnode.worklist.orders import Consequence
 from ichnode.worklist.policy import Policy
@@ -166,8 +167,9 @@ def test_a_final_report_marks_its_study_as_reported(worklist: Worklist) -> None:
     with worklist._database.reading() as transaction:
         row = transaction.session.scalars(select(t.Report)).one()
         assert (row.accession_number, row.text, row.corrected) == ("A1", "", False)
-    told = history(worklist)
-    assert told == [("reported", {"message": "ORM^O01", "corrected": False})]
+    [(verb, told)] = history(worklist)
+    assert (verb, told["by"]) == ("reported", "a report by HL7")
+    assert worklist.views.reading_list()[0].seen_how is Seen.REPORTED
     assert list(worklist.orders.report_texts()) == []
 
 
