@@ -12,9 +12,9 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import structlog
 from pynetdicom.ae import ApplicationEntity
@@ -23,8 +23,10 @@ from pynetdicom.presentation import PresentationContext
 from ichnode.domain.clock import Clock, SystemClock
 from ichnode.domain.errors import ConfigurationError, OutOfSpace, PeerFailure
 from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ichnode.domain.tasks import Answer
 from ichnode.receive.admission import (
     NOT_FROM_HERE,
+    PLAIN,
     VERIFICATION,
     Admission,
     Application,
@@ -32,6 +34,7 @@ from ichnode.receive.admission import (
     plain_address,
     transfer_syntaxes,
 )
+from ichnode.receive.assembly import TooLong
 from ichnode.receive.budget import Budget, sensible_budget_bytes
 from ichnode.receive.commands import StoreRequest
 from ichnode.receive.intake import CANNOT_UNDERSTAND, Caller, Intake, Parcel
@@ -50,6 +53,36 @@ _BACKLOG = 128
 _LINGERING = 64
 
 
+class Services(Protocol):
+    """What answers at our door beside the Storage and Verification SCP."""
+
+    max_associations: int
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The SOP classes that are answered, to those who may ask."""
+        ...
+
+    def objection(self, calling_ae: str, address: str) -> str:
+        """Say why a peer may not ask; empty where it may."""
+        ...
+
+    def answer(
+        self,
+        calling_ae: str,
+        request: Any,
+        abstract_syntax: str,
+        transfer_syntax: str,
+        is_canceled: Callable[[], bool],
+    ) -> Iterator[Answer]:
+        """Yield the responses to a request, the last one final."""
+        ...
+
+    def too_long(self, request: Any) -> Answer:
+        """Return the response to a request whose data set was not kept."""
+        ...
+
+
 @dataclass(slots=True)
 class _Visit:
     """One admitted association."""
@@ -60,6 +93,7 @@ class _Visit:
     started: float
     stored: int = 0
     refused: int = 0
+    asked: int = 0
     bytes_stored: int = 0
 
 
@@ -103,6 +137,8 @@ class Receiver:
         Which of several receiving processes of this host this is; each has its own journal.
     clock : Clock
         For arrival times.
+    services : Services, optional
+        What else is answered here.
     segment_bytes : int
         The size of a journal segment.
     budget_bytes : int, optional
@@ -132,6 +168,7 @@ class Receiver:
         listener: socket.socket | None = None,
         number: int = 0,
         clock: Clock | None = None,
+        services: Services | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         budget_bytes: int | None = None,
     ) -> None:
@@ -155,7 +192,9 @@ class Receiver:
         self._intake = Intake(
             node.spool, settings, self._journal, self._recorder, clock or SystemClock()
         )
-        self._admission = Admission(settings, self._intake.check_room)
+        self._services = services
+        max_asking = services.max_associations if services is not None else 0
+        self._admission = Admission(settings, self._intake.check_room, max_asking)
         self.max_instance_bytes = settings.max_instance_bytes
         self.budget = Budget(budget_bytes or sensible_budget_bytes(settings.processes))
         self.lingering: threading.Semaphore = threading.BoundedSemaphore(_LINGERING)
@@ -316,6 +355,7 @@ class Receiver:
             application.called_ae.strip(),
             address,
         )
+        application = self._with_questions(application, caller)
         rejection = self._admission.enter(application)
         if rejection is not None:
             self._intake.refuse(caller, 0, rejection.sentence)
@@ -323,8 +363,53 @@ class Receiver:
             return False
         with self._left:
             self._visits[association] = _Visit(association, application, caller, time.monotonic())
-        association.offer(_acceptable(contexts))
+        association.offer(_acceptable(contexts, application.questions))
         return True
+
+    def _with_questions(self, application: Application, caller: Caller) -> Application:
+        """Note what the peer wants to ask and may; what it may not shows among the refusals."""
+        if self._services is None:
+            return application
+        questions = application.abstract_syntaxes & self._services.classes
+        if not questions:
+            return application
+        objection = self._services.objection(caller.calling_ae, caller.address)
+        if objection:
+            self._intake.refuse(caller, 0, objection)
+            return application
+        return replace(application, questions=questions)
+
+    def answer(
+        self,
+        association: ScannerAssociation,
+        request: Any,
+        context: Any,
+        is_canceled: Callable[[], bool],
+    ) -> Iterator[Answer] | None:
+        """Answer a request of a service that is not ours; None for one that is."""
+        visit = self._visits[association]
+        sop_class = str(context.abstract_syntax)
+        asked = request.request if isinstance(request, TooLong) else request
+        if self._services is None or sop_class not in visit.application.questions:
+            if asked is not request:
+                raise ValueError("a request that is too long, and for nobody")
+            return None
+        if asked is not request:
+            return self._seen(visit, sop_class, iter((self._services.too_long(asked),)))
+        syntax = str(context.transfer_syntax[0])
+        calling_ae = visit.caller.calling_ae
+        answers = self._services.answer(calling_ae, request, sop_class, syntax, is_canceled)
+        return self._seen(visit, sop_class, answers)
+
+    def _seen(self, visit: _Visit, sop_class: str, answers: Iterator[Answer]) -> Iterator[Answer]:
+        """Pass answers on, and have those shown to people that are to be seen."""
+        visit.asked += 1
+        for answer in answers:
+            if answer.complaint:
+                self._intake.refuse(
+                    visit.caller, answer.status, answer.complaint, sop_class, what="request"
+                )
+            yield answer
 
     def store(self, association: ScannerAssociation, request: StoreRequest, context: Any) -> int:
         """Keep an object; return the status for its sender."""
@@ -368,13 +453,16 @@ class Receiver:
             calling_ae=visit.caller.calling_ae,
             outcome=manner,
             instances=visit.stored,
+            items=visit.asked,
             failed=visit.refused,
             bytes=visit.bytes_stored,
             duration_s=round(time.monotonic() - visit.started, 3),
         )
 
 
-def _acceptable(proposed: list[PresentationContext]) -> list[PresentationContext]:
+def _acceptable(
+    proposed: list[PresentationContext], questions: frozenset[str]
+) -> list[PresentationContext]:
     """Return what may be accepted of what a peer proposes: verification, and all that can be kept.
 
     Made for each association instead of once for all, since private and unknown SOP classes are
@@ -383,11 +471,14 @@ def _acceptable(proposed: list[PresentationContext]) -> list[PresentationContext
     offered: dict[str, list[str]] = {}
     for context in proposed:
         abstract = str(context.abstract_syntax)
-        if abstract == VERIFICATION or is_storage(abstract):
+        if abstract == VERIFICATION or abstract in questions or is_storage(abstract):
             offered.setdefault(abstract, []).extend(str(s) for s in context.transfer_syntax)
     acceptable = []
     for abstract, syntaxes in offered.items():
-        if usable := transfer_syntaxes(syntaxes):
+        usable = transfer_syntaxes(syntaxes)
+        if abstract in questions:
+            usable = [one for one in usable if one in PLAIN]
+        if usable:
             context = PresentationContext()
             context.abstract_syntax = abstract
             context.transfer_syntax = usable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ichnode.send.sender import Echo, echo
-from ichnode.settings import Destination, DestinationSettings
+from ichnode.settings import Destination, DestinationSettings, SubscriberSettings
 
 LONGEST_S = 10.0
 
@@ -20,7 +20,7 @@ def ask(destination: Destination, calling_ae: str) -> Echo:
     """
     timeout_s = min(destination.timeout_s, LONGEST_S)
     match destination:
-        case DestinationSettings():
+        case DestinationSettings() | SubscriberSettings():
             return echo(
                 destination.host,
                 destination.port,

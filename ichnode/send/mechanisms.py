@@ -20,7 +20,7 @@ from ichnode.domain.work import DOCUMENT_KINDS, DeliveryItem, DeliveryKind, Deli
 from ichnode.send.association import Peer
 from ichnode.send.scu import StoreMechanism
 from ichnode.send.ups import UpsMechanism
-from ichnode.settings import Destination, DestinationSettings
+from ichnode.settings import Destination, DestinationSettings, SubscriberSettings
 
 
 class Mechanism(Protocol):
@@ -50,6 +50,8 @@ def mechanisms_for(
     match destination:
         case DestinationSettings():
             return _dicom(destination, spool, calling_ae)
+        case SubscriberSettings():
+            return {}  # it is told of what it subscribed to, see ichnode.query.notifying
         case _:
             raise TypeError(f"nothing is sent to a {type(destination).__name__}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ichnode.settings.destinations import Destination, DestinationSettings
+from ichnode.settings.destinations import Destination, DestinationSettings, SubscriberSettings
 from ichnode.settings.loading import (
     DEFAULT_FILE,
     DESTINATIONS,
@@ -20,6 +20,7 @@ from ichnode.settings.sections import (
     InferSettings,
     LogSettings,
     NodeSettings,
+    QuerySettings,
     QueueSettings,
     ReceiveSettings,
     ReportSettings,
@@ -41,6 +42,7 @@ __all__ = [
     "InferSettings",
     "LogSettings",
     "NodeSettings",
+    "QuerySettings",
     "QueueSettings",
     "ReceiveSettings",
     "ReportSettings",
@@ -49,6 +51,7 @@ __all__ = [
     "SendSettings",
     "SeriesSettings",
     "Settings",
+    "SubscriberSettings",
     "WebSettings",
     "explain",
     "find_file",

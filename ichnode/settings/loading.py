@@ -22,12 +22,13 @@ from pydantic_settings import (
 )
 
 from ichnode.domain.errors import ConfigurationError
-from ichnode.settings.destinations import Destination, DestinationSettings
+from ichnode.settings.destinations import Destination, DestinationSettings, SubscriberSettings
 from ichnode.settings.sections import (
     HousekeepSettings,
     InferSettings,
     LogSettings,
     NodeSettings,
+    QuerySettings,
     QueueSettings,
     ReceiveSettings,
     ReportSettings,
@@ -69,6 +70,8 @@ class Settings(BaseSettings):
     report: ReportSettings = ReportSettings()
     destinations: tuple[DestinationSettings, ...] = ()
     send: SendSettings = SendSettings()
+    query: QuerySettings = QuerySettings()
+    subscribers: tuple[SubscriberSettings, ...] = ()
     web: WebSettings = WebSettings()
     housekeep: HousekeepSettings = HousekeepSettings()
     retrain: RetrainSettings = RetrainSettings()
@@ -99,7 +102,10 @@ class Settings(BaseSettings):
         return (env_settings, init_settings)
 
 
-DESTINATIONS: Mapping[str, type[Destination]] = {"destinations": DestinationSettings}
+DESTINATIONS: Mapping[str, type[Destination]] = {
+    "destinations": DestinationSettings,
+    "subscribers": SubscriberSettings,
+}
 """The sections that are lists of destinations, ``[[section]]`` in the file."""
 
 

@@ -31,6 +31,7 @@ from ichnode.domain.triage import ordered_rank
 from ichnode.worklist import tables as t
 from ichnode.worklist.columns import plain, small
 from ichnode.worklist.dueness import is_complete, set_due
+from ichnode.worklist.notices import tell_of_state
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 from ichnode.worklist.verdicts import rejudge
@@ -219,6 +220,8 @@ class _Batch:
                 [self._study_values(header) for header in missing],
             )
             there = self._locked(t.Study, t.Study.study_uid, uids)
+            for header in missing:
+                tell_of_state(self._transaction, there[header.study_uid])
         for arrival in self._arrivals:
             study = there.get(arrival.header.study_uid)
             if study is not None:
