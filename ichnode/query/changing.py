@@ -21,6 +21,7 @@ from ichnode.domain.tasks import Change, TaskReply
 from ichnode.query.book import Book
 from ichnode.query.finding import Finder
 from ichnode.query.identifiers import values_of
+from ichnode.query.matching import moments
 from ichnode.query.statuses import (
     ALREADY_COMPLETED,
     INVALID_ARGUMENT,
@@ -56,6 +57,11 @@ _NEVER_EMPTY = (  # type 1 in N-SET
     "WorklistLabel",
     "ScheduledProcedureStepStartDateTime",
     "InputReadinessState",
+)
+_MOMENTS = (
+    "ScheduledProcedureStepStartDateTime",
+    "ExpectedCompletionDateTime",
+    "ScheduledProcedureStepExpirationDateTime",
 )
 _MAY_BE_SET = {
     tag_for_keyword(keyword)
@@ -254,9 +260,21 @@ def _check_values(wanted: Dataset) -> None:
     for keyword in _NEVER_EMPTY:
         if keyword in wanted and not values_of(wanted[keyword]):
             raise Refused(INVALID_ATTRIBUTE_VALUE, f"{keyword} cannot be empty.")
+    _check_moments(wanted)
     priority = _text(wanted, "ScheduledProcedureStepPriority")
     if "ScheduledProcedureStepPriority" in wanted and priority not in PRIORITIES:
         raise Refused(INVALID_ATTRIBUTE_VALUE, "The priority is none of HIGH, MEDIUM and LOW.")
+
+
+def _check_moments(wanted: Dataset) -> None:
+    """Refuse what would make every later query for a time fail."""
+    for keyword in _MOMENTS:
+        if value := _text(wanted, keyword):
+            try:
+                moments(value)
+            except Refused:
+                sentence = f"{keyword} is no date and time."
+                raise Refused(INVALID_ATTRIBUTE_VALUE, sentence) from None
 
 
 def _merge(before: str, state: Task, wanted: Dataset) -> Change | TaskReply:

@@ -6,7 +6,7 @@ that no transaction stays open while a slow peer takes its time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -70,22 +70,20 @@ class Finder:
         self, book: Book, *, most: int, worklist_label: str, retrieve_ae_title: str
     ) -> None:
         self._book, self._most = book, most
-        self._label, self._retrieve = worklist_label, retrieve_ae_title
-        self._known = _known(self.describe(_example(), ()))
+        self._alike, self._retrieve = always(worklist_label), retrieve_ae_title
+        self._known = _known(self._object(_example(), ()))
 
-    def describe(
-        self, task: ReadingTask, instances: tuple[ListedInstance, ...] | None = None
-    ) -> Dataset:
-        """Return a task as a UPS; the images it is about are looked up unless they are given."""
-        if instances is None:
-            series = [one.series_uid for one in task.study.series]
-            instances = tuple(self._book.instances(task.study.study_uid, series, MOST_INSTANCES))
-        return task_object(
-            task,
-            worklist_label=self._label,
-            retrieve_ae_title=self._retrieve,
-            instances=instances,
+    def describe(self, task: ReadingTask) -> Dataset:
+        """Return a task as a UPS, with the images that it is about."""
+        series = [one.series_uid for one in task.study.series]
+        return self._object(
+            task, self._book.instances(task.study.study_uid, series, MOST_INSTANCES)
         )
+
+    def _object(
+        self, task: ReadingTask, instances: Sequence[ListedInstance] | None = None
+    ) -> Dataset:
+        return task_object(task, self._alike, self._retrieve, instances)
 
     def tasks(self, query: Dataset) -> Iterator[Found]:
         """Yield what a UPS query matches.
@@ -95,12 +93,12 @@ class Finder:
         Refused
             Where the query cannot be understood, or matches more than it gets: after those.
         """
-        search = narrowing.of_tasks(query, always(self._label))
+        search = narrowing.of_tasks(query, self._alike)
         status = PENDING if knows_all(query, self._known) else PENDING_WITHOUT_SOME_KEYS
         needs_images = "InputInformationSequence" in query
 
         def found_in(task: ReadingTask) -> Iterator[Found]:
-            described = self.describe(task, None if needs_images else ())
+            described = self.describe(task) if needs_images else self._object(task)
             if matches(query, described):
                 answer = answer_to(query, described)
                 for keyword in ("SOPClassUID", "SOPInstanceUID"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from copy import deepcopy
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -191,7 +190,10 @@ def _is_one_moment(asked: str) -> bool:
 
 def _in_moments(asked: str, there: str) -> bool:
     first, last = moments(asked)
-    value = _moment(there)[0]
+    try:
+        value = _moment(there)[0]
+    except Refused:
+        return False  # it is the other side that is odd
     return (first is None or value >= first) and (last is None or value <= last)
 
 
@@ -249,7 +251,7 @@ def answer_to(query: Dataset, found: Dataset) -> Dataset:
         if there.VR == "SQ" and len(inner):
             answer.add_new(key.tag, "SQ", [_narrowed(inner, item) for item in there.value])
         else:
-            answer.add(deepcopy(there))
+            answer[key.tag] = there  # shared: nobody changes what was found
     return answer
 
 

@@ -32,8 +32,7 @@ _LABELS = {
 
 def task_object(
     task: ReadingTask,
-    *,
-    worklist_label: str,
+    alike: Dataset,
     retrieve_ae_title: str,
     instances: Iterable[ListedInstance] | None = None,
 ) -> Dataset:
@@ -41,15 +40,16 @@ def task_object(
 
     Parameters
     ----------
-    worklist_label : str
-        Worklist Label (0074,1202).
+    alike : Dataset
+        What all tasks say, see `always`.
     retrieve_ae_title : str
         Where the images can be had; empty where nobody said.
     instances : iterable of ListedInstance, optional
-        The images to be read; without them the Input Information refers to no object.
+        The images to be read; without them there is no Input Information.
     """
     study = task.study
-    found = always(worklist_label)
+    found = Dataset()
+    found.update(alike)  # Dataset(alike) would be one with it, and with every other task
     found.SOPClassUID, found.SOPInstanceUID = PUSH, task.uid
     found.ScheduledProcedureStepPriority = task.priority
     found.ScheduledProcedureStepModificationDateTime = moment(task.changed_at)
@@ -58,10 +58,11 @@ def task_object(
     found.ScheduledProcedureStepStartDateTime = moment(study.arrived_at)
     arriving = not study.series or any(one.arriving for one in study.series)
     found.InputReadinessState = "INCOMPLETE" if arriving else "READY"
-    found.InputInformationSequence = [
-        _input(study.study_uid, series.series_uid, retrieve_ae_title, instances or ())
-        for series in study.series
-    ]
+    if instances is not None:
+        found.InputInformationSequence = [
+            _input(study.study_uid, series.series_uid, retrieve_ae_title, instances)
+            for series in study.series
+        ]
     put(found, StudyInstanceUID=study.study_uid)
     name_patient(found, study)
     found.ReferencedRequestSequence = [_request(study)]

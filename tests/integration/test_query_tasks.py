@@ -217,7 +217,11 @@ def test_a_task_is_taken_up_changed_and_completed(  # noqa: PLR0915 - one life, 
         assert change(association, uid, TransactionUID=T1, **steps) == 0
         for wrong in ({"PatientName": "X"}, {"ProcedureStepState": "COMPLETED"}):
             assert change(association, uid, TransactionUID=T1, **wrong) == 0x0105
-        for wrong in ({"ScheduledProcedureStepPriority": "STAT"}, {"WorklistLabel": ""}):
+        for wrong in (
+            {"ScheduledProcedureStepPriority": "STAT"},
+            {"WorklistLabel": ""},
+            {"ExpectedCompletionDateTime": "20261301"},
+        ):
             assert change(association, uid, TransactionUID=T1, **wrong) == 0x0106
         assert state(ProcedureStepState="COMPLETED", TransactionUID=T1) == 0
         assert state(ProcedureStepState="COMPLETED", TransactionUID=T1) == 0xB306
