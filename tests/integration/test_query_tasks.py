@@ -220,7 +220,7 @@ def test_a_task_is_taken_up_changed_and_completed(  # noqa: PLR0915 - one life, 
         for wrong in (
             {"ScheduledProcedureStepPriority": "STAT"},
             {"WorklistLabel": ""},
-            {"ExpectedCompletionDateTime": "20261301"},
+            {"ExpectedCompletionDateTime": "20260231"},
         ):
             assert change(association, uid, TransactionUID=T1, **wrong) == 0x0106
         assert state(ProcedureStepState="COMPLETED", TransactionUID=T1) == 0
