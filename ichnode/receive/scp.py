@@ -13,12 +13,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from pynetdicom.ae import ApplicationEntity
-from pynetdicom.presentation import PresentationContext
 
 from ichnode.domain.clock import Clock, SystemClock
 from ichnode.domain.errors import ConfigurationError, OutOfSpace, PeerFailure
@@ -26,21 +25,18 @@ from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_
 from ichnode.domain.tasks import Answer
 from ichnode.receive.admission import (
     NOT_FROM_HERE,
-    PLAIN,
     VERIFICATION,
     Admission,
     Application,
-    is_storage,
     plain_address,
-    transfer_syntaxes,
 )
-from ichnode.receive.assembly import TooLong
 from ichnode.receive.budget import Budget, sensible_budget_bytes
 from ichnode.receive.commands import StoreRequest
 from ichnode.receive.intake import CANNOT_UNDERSTAND, Caller, Intake, Parcel
 from ichnode.receive.journal import SEGMENT_BYTES, Journal
 from ichnode.receive.lobby import Lobby
 from ichnode.receive.provider import MAX_PDU_BYTES
+from ichnode.receive.questions import Questions, Services, acceptable
 from ichnode.receive.recorder import Recorder, Recording
 from ichnode.receive.transport import LINGER_S, ScannerAssociation
 from ichnode.settings import NodeSettings, ReceiveSettings
@@ -51,36 +47,6 @@ ECHO_S = 10.0
 FLUSH_S = 10.0
 _BACKLOG = 128
 _LINGERING = 64
-
-
-class Services(Protocol):
-    """What answers at our door beside the Storage and Verification SCP."""
-
-    max_associations: int
-
-    @property
-    def classes(self) -> frozenset[str]:
-        """The SOP classes that are answered, to those who may ask."""
-        ...
-
-    def objection(self, calling_ae: str, address: str) -> str:
-        """Say why a peer may not ask; empty where it may."""
-        ...
-
-    def answer(
-        self,
-        calling_ae: str,
-        request: Any,
-        abstract_syntax: str,
-        transfer_syntax: str,
-        is_canceled: Callable[[], bool],
-    ) -> Iterator[Answer]:
-        """Yield the responses to a request, the last one final."""
-        ...
-
-    def too_long(self, request: Any) -> Answer:
-        """Return the response to a request whose data set was not kept."""
-        ...
 
 
 @dataclass(slots=True)
@@ -192,9 +158,10 @@ class Receiver:
         self._intake = Intake(
             node.spool, settings, self._journal, self._recorder, clock or SystemClock()
         )
-        self._services = services
-        max_asking = services.max_associations if services is not None else 0
-        self._admission = Admission(settings, self._intake.check_room, max_asking)
+        self._questions = Questions(services, self._intake.refuse)
+        self._admission = Admission(
+            settings, self._intake.check_room, self._questions.max_associations
+        )
         self.max_instance_bytes = settings.max_instance_bytes
         self.budget = Budget(budget_bytes or sensible_budget_bytes(settings.processes))
         self.lingering: threading.Semaphore = threading.BoundedSemaphore(_LINGERING)
@@ -355,7 +322,7 @@ class Receiver:
             application.called_ae.strip(),
             address,
         )
-        application = self._with_questions(application, caller)
+        application = self._questions.noted(application, caller)
         rejection = self._admission.enter(application)
         if rejection is not None:
             self._intake.refuse(caller, 0, rejection.sentence)
@@ -363,21 +330,8 @@ class Receiver:
             return False
         with self._left:
             self._visits[association] = _Visit(association, application, caller, time.monotonic())
-        association.offer(_acceptable(contexts, application.questions))
+        association.offer(acceptable(contexts, application.questions))
         return True
-
-    def _with_questions(self, application: Application, caller: Caller) -> Application:
-        """Note what the peer wants to ask and may; what it may not shows among the refusals."""
-        if self._services is None:
-            return application
-        questions = application.abstract_syntaxes & self._services.classes
-        if not questions:
-            return application
-        objection = self._services.objection(caller.calling_ae, caller.address)
-        if objection:
-            self._intake.refuse(caller, 0, objection)
-            return application
-        return replace(application, questions=questions)
 
     def answer(
         self,
@@ -388,28 +342,10 @@ class Receiver:
     ) -> Iterator[Answer] | None:
         """Answer a request of a service that is not ours; None for one that is."""
         visit = self._visits[association]
-        sop_class = str(context.abstract_syntax)
-        asked = request.request if isinstance(request, TooLong) else request
-        if self._services is None or sop_class not in visit.application.questions:
-            if asked is not request:
-                raise ValueError("a request that is too long, and for nobody")
-            return None
-        if asked is not request:
-            return self._seen(visit, sop_class, iter((self._services.too_long(asked),)))
-        syntax = str(context.transfer_syntax[0])
-        calling_ae = visit.caller.calling_ae
-        answers = self._services.answer(calling_ae, request, sop_class, syntax, is_canceled)
-        return self._seen(visit, sop_class, answers)
-
-    def _seen(self, visit: _Visit, sop_class: str, answers: Iterator[Answer]) -> Iterator[Answer]:
-        """Pass answers on, and have those shown to people that are to be seen."""
         visit.asked += 1
-        for answer in answers:
-            if answer.complaint:
-                self._intake.refuse(
-                    visit.caller, answer.status, answer.complaint, sop_class, what="request"
-                )
-            yield answer
+        return self._questions.answer(
+            visit.application, visit.caller, request, context, is_canceled
+        )
 
     def store(self, association: ScannerAssociation, request: StoreRequest, context: Any) -> int:
         """Keep an object; return the status for its sender."""
@@ -458,29 +394,3 @@ class Receiver:
             bytes=visit.bytes_stored,
             duration_s=round(time.monotonic() - visit.started, 3),
         )
-
-
-def _acceptable(
-    proposed: list[PresentationContext], questions: frozenset[str]
-) -> list[PresentationContext]:
-    """Return what may be accepted of what a peer proposes: verification, and all that can be kept.
-
-    Made for each association instead of once for all, since private and unknown SOP classes are
-    accepted too, and because a list of every class and syntax takes milliseconds to copy.
-    """
-    offered: dict[str, list[str]] = {}
-    for context in proposed:
-        abstract = str(context.abstract_syntax)
-        if abstract == VERIFICATION or abstract in questions or is_storage(abstract):
-            offered.setdefault(abstract, []).extend(str(s) for s in context.transfer_syntax)
-    acceptable = []
-    for abstract, syntaxes in offered.items():
-        usable = transfer_syntaxes(syntaxes)
-        if abstract in questions:
-            usable = [one for one in usable if one in PLAIN]
-        if usable:
-            context = PresentationContext()
-            context.abstract_syntax = abstract
-            context.transfer_syntax = usable
-            acceptable.append(context)
-    return acceptable

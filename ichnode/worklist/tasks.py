@@ -1,129 +1,46 @@
-"""Reading tasks: the list as worklist clients see it, and what they may do.
+"""The life of a reading task: taken up, changed, completed or canceled by worklist clients.
 
 Every change holds the study's row, so that of two clients that claim one task exactly one wins.
 
 References
 ----------
-DICOM PS3.4 annex CC: CC.1.1 (states), CC.2.1 (state changes), CC.2.2 (cancellation), CC.2.3
-(subscriptions).
+DICOM PS3.4 annex CC: CC.1.1 (states), CC.2.1 (state changes), CC.2.2 (cancellation), CC.2.6
+(attributes).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import delete, func, select
-
-from ichnode.domain.lifecycle import TASK, Reception, Task, TaskEvent, advance
+from ichnode.domain.lifecycle import TASK, Task, TaskEvent, advance
 from ichnode.domain.tasks import (
     Change,
-    ListedInstance,
-    ListedSeries,
-    ListedStudy,
-    ReadingTask,
-    Search,
     TaskReply,
-    task_key,
-    task_uid,
 )
 from ichnode.domain.triage import reading_priority
 from ichnode.worklist import tables as t
+from ichnode.worklist.listing import held_task
 from ichnode.worklist.notices import (
     CANCEL_REQUESTED,
     STATE_REPORT,
-    NoticeQueue,
     state_report,
     subscribers,
     tell,
 )
-from ichnode.worklist.order import list_ranges
-from ichnode.worklist.policy import Policy
-from ichnode.worklist.searching import conditions_of
-from ichnode.worklist.transactions import Database, Transaction
+from ichnode.worklist.subscriptions import Subscriptions
+from ichnode.worklist.transactions import Transaction
 
 _CLOSED = (Task.COMPLETED, Task.CANCELED)
-Held = tuple[t.Study, t.Task]
 
 
-class Tasks:
-    """The part of the worklist that the query services ask."""
-
-    def __init__(self, database: Database, policy: Policy) -> None:
-        self._database, self._policy = database, policy
-
-    # ------------------------------------------------------------------ what is listed
-
-    def keys(self, search: Search, limit: int) -> list[int]:
-        """Return keys of studies on the list, in its order, all seen at one moment.
-
-        Parameters
-        ----------
-        search : Search
-            What narrows the list.
-        limit : int
-            How many at most.
-        """
-        narrowed = list(conditions_of(search))
-        with self._database.reading() as transaction:
-            found: list[int] = []
-            for conditions in list_ranges(transaction.now, self._policy.waiting_cap):
-                if len(found) >= limit:
-                    break
-                found += transaction.session.scalars(
-                    select(t.Study.id)
-                    .where(*conditions, *narrowed)
-                    .order_by(t.Study.arrived_at, t.Study.id)
-                    .limit(limit - len(found))
-                )
-            return found
-
-    def listed(self, keys: Sequence[int]) -> list[ReadingTask]:
-        """Return the tasks of studies, in the order of their keys."""
-        with self._database.reading() as transaction:
-            return _listed(transaction, keys)
-
-    def get(self, uid: str) -> ReadingTask | None:
-        """Return a task by its SOP Instance UID, or None.
-
-        That of a study whose images are purged is gone, unless a subscriber wants it kept.
-        """
-        with self._database.reading() as transaction:
-            found = _held(transaction, uid, lock=False)
-            return _listed(transaction, [found[0].id])[0] if found else None
-
-    def instances(
-        self, study_uid: str, series_uids: Iterable[str], limit: int
-    ) -> list[ListedInstance]:
-        """Return the objects of series of a study, once each, by series and number."""
-        with self._database.reading() as transaction:
-            rows = transaction.session.execute(
-                select(t.Instance.sop_uid, t.Instance.header, t.Series.series_uid)
-                .join(t.Series, t.Series.id == t.Instance.series_id)
-                .join(t.Study, t.Study.id == t.Series.study_id)
-                .where(
-                    t.Study.study_uid == study_uid,
-                    t.Series.series_uid.in_(list(series_uids)),
-                    t.Instance.purged_at.is_(None),
-                )
-                .order_by(t.Series.id, t.Instance.ordinal)
-                .limit(limit)
-            )
-            found = {
-                sop_uid: ListedInstance(
-                    sop_uid, header.sop_class_uid, series_uid, header.instance_number
-                )
-                for sop_uid, header, series_uid in rows
-            }
-            return list(found.values())
-
-    # ------------------------------------------------------------------ the life of a task
+class Tasks(Subscriptions):
+    """The part of the worklist that the query services ask: what is listed, and what is done."""
 
     def take(self, uid: str, transaction_uid: str, by: str) -> TaskReply:
         """Take a task up: the study is in somebody's hands from now on."""
         with self._database.writing() as transaction:
-            held = _held(transaction, uid)
+            held = held_task(transaction, uid)
             if held is None:
                 return TaskReply.UNKNOWN
             study, task = held
@@ -148,7 +65,7 @@ class Tasks:
             Says of what clients have set whether it holds all that a completed task must say.
         """
         with self._database.writing() as transaction:
-            held = _held(transaction, uid)
+            held = held_task(transaction, uid)
             if held is None:
                 return TaskReply.UNKNOWN
             study, task = held
@@ -173,7 +90,7 @@ class Tasks:
             must say.
         """
         with self._database.writing() as transaction:
-            held = _held(transaction, uid)
+            held = held_task(transaction, uid)
             if held is None:
                 return TaskReply.UNKNOWN
             study, task = held
@@ -200,7 +117,7 @@ class Tasks:
             AE titles whose address is known.
         """
         with self._database.writing() as transaction:
-            held = _held(transaction, uid)
+            held = held_task(transaction, uid)
             if held is None:
                 return TaskReply.UNKNOWN
             study, task = held
@@ -249,7 +166,7 @@ class Tasks:
             Given what clients have set so far and the state, returns what is set now, or why not.
         """
         with self._database.writing() as transaction:
-            held = _held(transaction, uid)
+            held = held_task(transaction, uid)
             if held is None:
                 return TaskReply.UNKNOWN
             study, task = held
@@ -270,103 +187,6 @@ class Tasks:
             for event_type, content in change.reports:
                 tell(transaction, study.id, event_type, content)
             return TaskReply.DONE
-
-    # ------------------------------------------------------------------ who is told
-
-    def subscribe(self, uid: str | None, ae_title: str, *, locks: bool) -> TaskReply:
-        """Tell an AE title of a task from now on, or of all tasks where `uid` is None.
-
-        Of a single task it is told at once how that stands.
-        """
-        with self._database.writing() as transaction:
-            if uid is None:
-                self._forget(transaction, ae_title)
-                self._add(transaction, ae_title, None, wanted=True, locks=locks)
-                return TaskReply.DONE
-            held = _held(transaction, uid)
-            if held is None:
-                return TaskReply.UNKNOWN
-            study, task = held
-            self._forget(transaction, ae_title, study.id)
-            # What is over and done with is not kept for somebody who comes late (CC.2.3.3).
-            granted = locks and task.state not in _CLOSED
-            self._add(transaction, ae_title, study.id, wanted=True, locks=granted)
-            report = state_report(transaction, study, task)
-            tell(transaction, study.id, STATE_REPORT, report, only=[ae_title])
-            return TaskReply.DONE if granted == locks else TaskReply.LOCK_NOT_GRANTED
-
-    def unsubscribe(self, uid: str | None, ae_title: str) -> TaskReply:
-        """Tell an AE title no more of a task, or of any where `uid` is None."""
-        with self._database.writing() as transaction:
-            if uid is None:
-                self._forget(transaction, ae_title)
-                return TaskReply.DONE
-            held = _held(transaction, uid)
-            if held is None:
-                return TaskReply.UNKNOWN
-            key = held[0].id
-            self._forget(transaction, ae_title, key)
-            if ae_title in subscribers(transaction, key):  # to all of them
-                self._add(transaction, ae_title, key, wanted=False, locks=False)
-            return TaskReply.DONE
-
-    def suspend(self, ae_title: str) -> TaskReply:
-        """Tell an AE title of no task that is yet to come; those that are there stay."""
-        with self._database.writing() as transaction:
-            row = transaction.session.scalar(
-                select(t.Subscription).where(
-                    t.Subscription.ae_title == ae_title, t.Subscription.study_id.is_(None)
-                )
-            )
-            if row is not None and row.until_study_id is None:
-                row.until_study_id = transaction.session.scalar(select(func.max(t.Study.id))) or 0
-            return TaskReply.DONE
-
-    def notices(self, ae_title: str, is_open: Callable[[], bool] = lambda: True) -> NoticeQueue:
-        """Return the queue of what one subscriber is to be told."""
-        return NoticeQueue(self._database, self._policy, ae_title, is_open)
-
-    @staticmethod
-    def _forget(transaction: Transaction, ae_title: str, study_id: int | None = None) -> None:
-        """Drop what an AE title subscribed to: of one study, or everything."""
-        of_study = () if study_id is None else (t.Subscription.study_id == study_id,)
-        transaction.session.execute(
-            delete(t.Subscription)
-            .where(t.Subscription.ae_title == ae_title, *of_study)
-            .execution_options(synchronize_session=False)
-        )
-
-    @staticmethod
-    def _add(
-        transaction: Transaction, ae_title: str, study_id: int | None, *, wanted: bool, locks: bool
-    ) -> None:
-        transaction.session.add(
-            t.Subscription(
-                ae_title=ae_title,
-                study_id=study_id,
-                wanted=wanted,
-                locks=locks,
-                at=transaction.now,
-            )
-        )
-        transaction.session.flush()
-
-
-def _held(transaction: Transaction, uid: str, *, lock: bool = True) -> Held | None:
-    """Return a task and its study, whose row is locked; a task without a row is made, not added."""
-    key = task_key(uid)
-    if key is None:
-        return None
-    locking: Any = {"key_share": True} if lock else None
-    study = transaction.session.get(t.Study, key, with_for_update=locking)
-    if study is None or task_uid(study.study_uid, study.id) != uid:
-        return None
-    if study.purged_at is not None and not any(subscribers(transaction, key).values()):
-        return None
-    task = transaction.session.get(t.Task, key)
-    if task is None:
-        task = t.Task(study_id=key, state=Task.SCHEDULED, performer="", attributes="{}")
-    return study, task
 
 
 def _not_to_be_closed(task: t.Task, transaction_uid: str, into: Task) -> TaskReply | None:
@@ -391,62 +211,3 @@ def _write(transaction: Transaction, study: t.Study, task: t.Task, verb: str, by
     _keep(transaction, task)
     transaction.event("task", verb, study_uid=study.study_uid, by=by)
     tell(transaction, study.id, STATE_REPORT, state_report(transaction, study, task))
-
-
-def _listed(transaction: Transaction, keys: Sequence[int]) -> list[ReadingTask]:
-    session = transaction.session
-    studies = {one.id: one for one in session.scalars(select(t.Study).where(t.Study.id.in_(keys)))}
-    tasks = {
-        one.study_id: one
-        for one in session.scalars(select(t.Task).where(t.Task.study_id.in_(keys)))
-    }
-    series: dict[int, list[ListedSeries]] = defaultdict(list)
-    rows = session.execute(
-        select(
-            t.Series.study_id,
-            t.Series.series_uid,
-            t.Series.modality,
-            t.Series.series_number,
-            t.Series.series_description,
-            t.Series.sop_count,
-            t.Series.reception,
-        )
-        .where(t.Series.study_id.in_(keys))
-        .order_by(t.Series.id)
-    )
-    for study_id, uid, modality, number, description, count, reception in rows:
-        arriving = reception is Reception.ARRIVING
-        series[study_id].append(ListedSeries(uid, modality, number, description, count, arriving))
-    return [
-        _task(studies[key], tasks.get(key), tuple(series[key])) for key in keys if key in studies
-    ]
-
-
-def _task(study: t.Study, task: t.Task | None, series: tuple[ListedSeries, ...]) -> ReadingTask:
-    listed = ListedStudy(
-        key=study.id,
-        study_uid=study.study_uid,
-        patient_name=study.patient_name,
-        patient_id=study.patient_id,
-        issuer_of_patient_id=study.issuer_of_patient_id,
-        patient_birth_date=study.patient_birth_date,
-        patient_sex=study.patient_sex,
-        accession_number=study.accession_number,
-        study_date=study.study_date,
-        study_time=study.study_time,
-        study_description=study.study_description,
-        ordered_priority=study.ordered_priority,
-        band=study.band,
-        sentence=study.sentence,
-        arrived_at=study.arrived_at,
-        series=series,
-    )
-    said = task.priority if task is not None else None
-    return ReadingTask(
-        uid=task_uid(study.study_uid, study.id),
-        study=listed,
-        state=task.state if task is not None else Task.SCHEDULED,
-        priority=said or reading_priority(study.band, study.ordered_priority),
-        attributes=task.attributes if task is not None else "{}",
-        changed_at=task.changed_at if task is not None else study.arrived_at,
-    )
