@@ -39,7 +39,7 @@ PART = 50
 """Studies that are read in one transaction."""
 MOST_LOOKED_AT = 20_000
 """Studies that a query may have compared one by one."""
-MOST_INSTANCES = 5000
+MOST_INSTANCES = 20_000
 """Objects of a study that are told of."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNIQUE = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}

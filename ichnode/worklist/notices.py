@@ -68,6 +68,8 @@ def tell(
 ) -> int:
     """Owe every subscriber of a study's task an event; return how many there are.
 
+    A state report that says what the last one says that is still to be told is not told twice.
+
     Parameters
     ----------
     content : str
@@ -77,6 +79,8 @@ def tell(
     """
     told = list(subscribers(transaction, study_id) if only is None else only)
     for ae_title in told:
+        if event_type == STATE_REPORT and _is_last_word(transaction, study_id, ae_title, content):
+            continue
         transaction.session.add(
             t.Notice(
                 study_id=study_id,
@@ -90,6 +94,16 @@ def tell(
     if told:
         transaction.hint()
     return len(told)
+
+
+def _is_last_word(transaction: Transaction, study_id: int, ae_title: str, content: str) -> bool:
+    last = transaction.session.execute(
+        select(t.Notice.event_type, t.Notice.content)
+        .where(t.Notice.study_id == study_id, t.Notice.ae_title == ae_title)
+        .order_by(t.Notice.id.desc())
+        .limit(1)
+    ).first()
+    return last is not None and tuple(last) == (STATE_REPORT, content)
 
 
 def is_arriving(transaction: Transaction, study_id: int) -> bool:

@@ -338,6 +338,8 @@ class _Batch:
                 instances=series.instance_count,
                 before=None if appeared else before[1].value,
             )
+        if before[0] is Reception.FINAL:
+            tell_of_state(self._transaction, study)  # its images are not all there after all
         # A study that just appeared says "pending" already.
         return before[1] is not series.analysis or (appeared and study.arrived_at != now)
 

@@ -366,11 +366,13 @@ def test_a_subscriber_gets_events(port: int, worklist: Worklist) -> None:
         loop = notifier(worklist, subscriber.port)
         assert loop.step()
         assert not loop.step()
-        subscriber.wait(6)
+        subscriber.wait(7)
     assert {one[0] for one in subscriber.events} == {uid}
     kinds = [kind for _, kind, _ in subscriber.events]
-    assert kinds == [1, 1, 1, 2, 3, 5]
-    said = [event for _, _, event in subscriber.events]
+    assert kinds == [1, 1, 1, 1, 2, 3, 5]
+    first, *said = [event for _, _, event in subscriber.events]
+    assert first.InputReadinessState == "INCOMPLETE"
+    assert {one.InputReadinessState for one in said[:3]} == {"READY"}
     assert [one.ScheduledProcedureStepPriority for one in said[:3]] == ["LOW", "HIGH", "HIGH"]
     assert [one.ProcedureStepState for one in said[1:3]] == ["SCHEDULED", "IN PROGRESS"]
     assert (said[3].RequestingAE, said[3].ReasonForCancellation) == ("READER", "again")

@@ -219,19 +219,27 @@ def test_a_cancellation_is_asked_of_whoever_reads(worklist: Worklist) -> None:
 
 
 def test_who_subscribes_to_all_is_told_in_order(worklist: Worklist, hand_clock: HandClock) -> None:
-    """A new study, its rise to HIGH, and each change of state; nothing before, nothing after."""
+    """A new study, ready, HIGH, and each change of state; nothing before, nothing after."""
     arrive(worklist)
     assert worklist.tasks.subscribe(None, "WATCHER", locks=False) is TaskReply.DONE
     uid = arrive(worklist, Finding.POSITIVE)
     worklist.tasks.take(uid, T1, "R")
     worklist.tasks.complete(uid, T1, "R", lambda _: True)
-    assert [(kind, one["00741000"], one["00741200"]) for kind, one in told(worklist)] == [
-        (1, "SCHEDULED", "LOW"),
-        (1, "SCHEDULED", "HIGH"),
-        (1, "IN PROGRESS", "HIGH"),
-        (1, "COMPLETED", "HIGH"),
+    said = [(one["00741000"], one["00404041"], one["00741200"]) for _, one in told(worklist)]
+    assert said == [
+        ("SCHEDULED", "INCOMPLETE", "LOW"),
+        ("SCHEDULED", "READY", "LOW"),
+        ("SCHEDULED", "READY", "HIGH"),
+        ("IN PROGRESS", "READY", "HIGH"),
+        ("COMPLETED", "READY", "HIGH"),
     ]
     assert told(worklist, "SOMEBODY") == []
+    other = slices(1, expected_count=1)
+    worklist.record(other)
+    look(worklist, analysed(Finding.NEGATIVE))
+    told(worklist)
+    worklist.record(slices(1, first=2, series_uid=other[0].header.series_uid))
+    assert [one["00404041"] for _, one in told(worklist)] == ["INCOMPLETE"], "a late slice"
     worklist.tasks.unsubscribe(None, "WATCHER")
     arrive(worklist, Finding.POSITIVE)
     assert told(worklist) == []
