@@ -6,6 +6,7 @@ but a bounded part of its time, and that what is refused is seen.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
@@ -22,6 +23,9 @@ from ichnode.receive.admission import (
 )
 from ichnode.receive.assembly import TooLong
 from ichnode.receive.intake import Caller
+
+COURTESY = 3.0
+LONGEST_PAUSE_S = 0.1
 
 
 class Services(Protocol):
@@ -79,10 +83,17 @@ class Questions:
         Who answers; None answers nobody.
     refuse : Refuse
         Has a refusal shown.
+    is_storing : callable
+        Whether images are coming in just now: answers make way for them.
     """
 
-    def __init__(self, services: Services | None, refuse: Refuse) -> None:
-        self._services, self._refuse = services, refuse
+    def __init__(
+        self,
+        services: Services | None,
+        refuse: Refuse,
+        is_storing: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._services, self._refuse, self._is_storing = services, refuse, is_storing
 
     @property
     def max_associations(self) -> int:
@@ -132,11 +143,19 @@ class Questions:
         return self._seen(caller, sop_class, answers)
 
     def _seen(self, caller: Caller, sop_class: str, answers: Iterator[Answer]) -> Iterator[Answer]:
-        """Pass answers on, and have those shown to people that are to be seen."""
+        """Pass answers on, and have those shown to people that are to be seen.
+
+        While images come in, each answer is followed by a pause of `COURTESY` times what it took,
+        its sending included: the interpreter is theirs.
+        """
+        used_s = time.thread_time()
         for answer in answers:
             if answer.complaint:
                 self._refuse(caller, answer.status, answer.complaint, sop_class, what="request")
             yield answer
+            if self._is_storing():
+                time.sleep(min((time.thread_time() - used_s) * COURTESY, LONGEST_PAUSE_S))
+            used_s = time.thread_time()
 
 
 def acceptable(

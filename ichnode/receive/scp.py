@@ -158,7 +158,9 @@ class Receiver:
         self._intake = Intake(
             node.spool, settings, self._journal, self._recorder, clock or SystemClock()
         )
-        self._questions = Questions(services, self._intake.refuse)
+        self._questions = Questions(
+            services, self._intake.refuse, lambda: self._recorder.backlog > 0
+        )
         self._admission = Admission(
             settings, self._intake.check_room, self._questions.max_associations
         )
