@@ -148,10 +148,9 @@ class Answers:
                 return
             yield answer
 
-    def too_long(self, request: Any) -> Answer:
-        """Return the response to a request whose data set was not kept."""
-        sentence = "The data set of the request is longer than any that makes sense."
-        return _final(request, OUT_OF_RESOURCES, sentence, sentence)
+    def refusal(self, request: Any, status: int, sentence: str) -> Answer:
+        """Return the response that refuses a request."""
+        return _final(request, status, sentence, sentence)
 
     # ------------------------------------------------------------------ each service
 

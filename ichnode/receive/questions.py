@@ -22,8 +22,9 @@ from ichnode.receive.admission import (
     transfer_syntaxes,
 )
 from ichnode.receive.assembly import TooLong
-from ichnode.receive.intake import Caller
+from ichnode.receive.intake import OUT_OF_RESOURCES, Caller
 
+NOT_AUTHORIZED = 0x0124  # PS3.7 C.5.12
 COURTESY = 3.0
 LONGEST_PAUSE_S = 0.1
 
@@ -53,8 +54,8 @@ class Services(Protocol):
         """Yield the responses to a request, the last one final."""
         ...
 
-    def too_long(self, request: Any) -> Answer:
-        """Return the response to a request whose data set was not kept."""
+    def refusal(self, request: Any, status: int, sentence: str) -> Answer:
+        """Return the response that refuses a request."""
         ...
 
 
@@ -134,7 +135,11 @@ class Questions:
                 raise ValueError("a request that is too long, and for nobody")
             return None
         if is_too_long:
-            answers = iter((self._services.too_long(request.request),))
+            sentence = "The data set of the request is longer than any that makes sense."
+            answers = iter((self._services.refusal(request.request, OUT_OF_RESOURCES, sentence),))
+        elif objection := self._services.objection(caller.calling_ae, caller.address):
+            # The outputs were closed while the association stood.
+            answers = iter((self._services.refusal(request, NOT_AUTHORIZED, objection),))
         else:
             syntax = str(context.transfer_syntax[0])
             answers = self._services.answer(

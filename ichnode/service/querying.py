@@ -51,9 +51,14 @@ def query_services(settings: Settings, worklist: Worklist) -> Answers | None:
 
 
 def notifying(settings: Settings, worklist: Worklist) -> Iterator[tuple[NoticeQueue, NotifyStage]]:
-    """Yield the queue and the stage of each subscriber; none where nobody may ask."""
+    """Yield the queue and the stage of each subscriber; none where nobody may ask.
+
+    What those subscribed to who are subscribers no longer is forgotten.
+    """
     publishing = Publishing(settings, worklist)
-    for one in settings.subscribers if settings.query.enabled else ():
+    subscribers = settings.subscribers if settings.query.enabled else ()
+    worklist.tasks.keep_subscribers(frozenset(one.ae_title.strip() for one in subscribers))
+    for one in subscribers:
         is_open: Callable[[], bool] = (lambda: True) if one.is_loopback else publishing
         yield (
             worklist.tasks.notices(one.ae_title.strip(), is_open),

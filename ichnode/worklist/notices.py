@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import assert_never
 
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import ColumnElement, delete, exists, or_, select
+from sqlalchemy.orm import aliased
 
 from ichnode.domain.lifecycle import Reception, Task
 from ichnode.domain.tasks import NoticeItem, task_uid
@@ -31,6 +33,7 @@ STATE_REPORT, CANCEL_REQUESTED, PROGRESS_REPORT, ASSIGNED = 1, 2, 3, 5
 KEPT = timedelta(days=1)
 """A subscriber that was away for longer learns the state of things by asking."""
 BATCH = 100
+FORGET_EVERY_S = 600.0
 
 
 def state_word(state: Task) -> str:
@@ -165,6 +168,7 @@ class NoticeQueue:
     ) -> None:
         self._database, self._policy = database, policy
         self._ae_title, self._is_open = ae_title, is_open
+        self._forget_at = 0.0
 
     def claim(self, owner: str) -> NoticeWork | None:
         """Take what is due, unless another worker has some of it in hand: the order matters.
@@ -174,10 +178,12 @@ class NoticeQueue:
         WorklistDown
             When the database does not answer.
         """
-        if not leases.anything(self._database, t.Notice, self._due) or not self._is_open():
+        if not leases.anything(self._database, t.Notice, self._due):
+            return None
+        self._forget()
+        if not self._is_open():
             return None
         with self._database.writing() as transaction:
-            self._forget(transaction)
             held = select(t.Notice.id).where(
                 t.Notice.ae_title == self._ae_title, t.Notice.lease_until > transaction.now
             )
@@ -196,17 +202,33 @@ class NoticeQueue:
             return self._work(transaction, rows) if rows else None
 
     def _due(self, transaction: Transaction) -> list[ColumnElement[bool]]:
-        return [t.Notice.ae_title == self._ae_title, t.Notice.due_at <= transaction.now]
-
-    def _forget(self, transaction: Transaction) -> None:
-        transaction.session.execute(
-            delete(t.Notice)
-            .where(
-                t.Notice.ae_title == self._ae_title,
-                t.Notice.created_at < transaction.now - KEPT,
-            )
-            .execution_options(synchronize_session=False)
+        """Return the conditions of what may be told now: nothing before what came before it."""
+        earlier = aliased(t.Notice)
+        waiting = exists().where(
+            earlier.ae_title == self._ae_title,
+            earlier.id < t.Notice.id,
+            earlier.due_at > transaction.now,
         )
+        return [
+            t.Notice.ae_title == self._ae_title,
+            t.Notice.due_at <= transaction.now,
+            ~waiting.correlate(t.Notice),
+        ]
+
+    def _forget(self) -> None:
+        """Drop what is too old, now and then: a subscriber may be shut out, or gone for good."""
+        if time.monotonic() < self._forget_at:
+            return
+        self._forget_at = time.monotonic() + FORGET_EVERY_S
+        with self._database.writing() as transaction:
+            transaction.session.execute(
+                delete(t.Notice)
+                .where(
+                    t.Notice.ae_title == self._ae_title,
+                    t.Notice.created_at < transaction.now - KEPT,
+                )
+                .execution_options(synchronize_session=False)
+            )
 
     def _work(self, transaction: Transaction, rows: list[t.Notice]) -> NoticeWork:
         studies = transaction.session.execute(

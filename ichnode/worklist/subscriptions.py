@@ -77,6 +77,16 @@ class Subscriptions(Listing):
                 row.until_study_id = transaction.session.scalar(select(func.max(t.Study.id))) or 0
             return TaskReply.DONE
 
+    def keep_subscribers(self, ae_titles: frozenset[str]) -> None:
+        """Drop what others subscribed to and were to be told: nobody knows where they are."""
+        with self._database.writing() as transaction:
+            for table in (t.Subscription, t.Notice):
+                transaction.session.execute(
+                    delete(table)
+                    .where(table.ae_title.not_in(ae_titles))
+                    .execution_options(synchronize_session=False)
+                )
+
     def notices(self, ae_title: str, is_open: Callable[[], bool] = lambda: True) -> NoticeQueue:
         """Return the queue of what one subscriber is to be told."""
         return NoticeQueue(self._database, self._policy, ae_title, is_open)

@@ -453,6 +453,18 @@ def test_in_observe_mode_the_list_does_not_leave_the_machine(worklist: Worklist)
     assert answers.objection("READER", "10.1.2.3") == ""
 
 
+def test_a_list_that_is_closed_is_closed_to_those_who_are_in(
+    worklist: Worklist, tmp_path: Path
+) -> None:
+    """An association that stands gets no more answers."""
+    record(worklist)
+    with published(worklist, tmp_path) as receiver, client(receiver.port) as association:
+        assert len(find(association, PULL, StudyInstanceUID="")[0]) == 1
+        receiver._questions._services._callers = set()
+        assert find(association, PULL, StudyInstanceUID="")[:2] == ([], 0x0124)
+        assert get(association, "1.2.3")[0] == 0x0124
+
+
 def test_those_who_ask_leave_room_for_scanners(worklist: Worklist, tmp_path: Path) -> None:
     """Two may ask at a time; a scanner gets in beside them, and a full disk stops no question."""
     with (

@@ -311,10 +311,25 @@ def test_what_is_owed_survives_a_subscriber_that_is_away(
         work, Dispatched({first.notice_id: Acknowledged(0), second.notice_id: Undelivered("no")})
     )
     assert not queue.settle(work, Dispatched({})), "the lease is gone"
+    assert queue.claim("a") is None, "nothing comes before what came before it"
     hand_clock.forward(400)
     again = other.tasks.notices("WATCHER").claim("b")
     assert again.items[0] == second
     assert len(again.items) == 2
     other.tasks.notices("WATCHER").settle(again, Dispatched({}))
     hand_clock.forward(86_500)
-    assert queue.claim("a") is None
+    assert worklist.tasks.notices("WATCHER").claim("a") is None
+
+
+def test_who_is_a_subscriber_no_longer_is_forgotten(worklist: Worklist) -> None:
+    """So that nothing piles up for somebody whom nobody knows any more."""
+    for title in ("WATCHER", "GONE"):
+        worklist.tasks.subscribe(None, title, locks=False)
+    arrive(worklist)
+    worklist.tasks.keep_subscribers(frozenset({"WATCHER"}))
+    arrive(worklist)
+    assert len(told(worklist)) == 2
+    assert told(worklist, "GONE") == []
+    worklist.tasks.keep_subscribers(frozenset())
+    arrive(worklist)
+    assert told(worklist) == []
