@@ -15,7 +15,7 @@ from ichnode.domain.errors import ConfigurationError
 from ichnode.domain.telling import Seen
 
 if TYPE_CHECKING:
-    from ichnode.settings import Settings
+    from ichnode.settings import Destination, Settings
     from ichnode.worklist.worklist import Worklist
 
 database = typer.Typer(no_args_is_help=True, help="The database's schema.")
@@ -154,9 +154,19 @@ def _what_opens(
     if not opened:
         return [*lines, f"No destination outside this machine is configured: none is {verb}."]
     for d in opened:
-        kinds = ", ".join(sorted(d.takes)) or "nothing"
+        kinds = ", ".join(sorted(d.takes)) or _else(d)
         lines.append(f"{verb}: {d.name} ({d.way}, {d.address}) for {kinds}")
+    if settings.query.enabled:
+        who = ", ".join(settings.query.calling_ae_titles)
+        where = ", ".join(settings.query.networks)
+        lines.append(f"{verb}: the reading list by UPS and C-FIND, to {who} in {where}")
     return lines
+
+
+def _else(destination: Destination) -> str:
+    from ichnode.settings import SubscriberSettings
+
+    return "what it subscribes to" if isinstance(destination, SubscriberSettings) else "nothing"
 
 
 def _what_waits(worklist: Worklist) -> str:

@@ -1,6 +1,6 @@
-"""The lives of a series, its analysis, a document, a delivery and a verdict, as tables.
+"""The lives of a series, its analysis, a document, a delivery, a verdict and a task, as tables.
 
-Five small machines instead of a long one (design, section 3). Each table is complete: a pair that
+Six small machines instead of a long one (design, section 3). Each table is complete: a pair that
 is not in it is forbidden, and `advance` says so. "In progress" is no state anywhere: work in
 progress is work with a lease, so that nothing needs to be reaped after a crash.
 """
@@ -190,6 +190,31 @@ VERDICT: dict[tuple[Band, VerdictEvent], Band] = {
     for band in Band
     for event, judged in _JUDGED.items()
 } | {(band, VerdictEvent.LOWERED): Band.ROUTINE for band in (Band.URGENT, Band.REVIEW)}
+
+
+class Task(Enum):
+    """The reading of a study, as a worklist client sees it (PS3.4 CC.1.1: the states of a UPS)."""
+
+    SCHEDULED = "scheduled"
+    IN_PROGRESS = "in_progress"  # somebody has taken it up
+    COMPLETED = "completed"  # the study is read
+    CANCELED = "canceled"
+
+
+class TaskEvent(Enum):
+    """What happens to a task."""
+
+    TAKEN = "taken"
+    COMPLETED = "completed"
+    CANCELED = "canceled"
+
+
+TASK: dict[tuple[Task, TaskEvent], Task] = {
+    (Task.SCHEDULED, TaskEvent.TAKEN): Task.IN_PROGRESS,
+    (Task.SCHEDULED, TaskEvent.CANCELED): Task.CANCELED,  # somebody asked for it
+    (Task.IN_PROGRESS, TaskEvent.COMPLETED): Task.COMPLETED,
+    (Task.IN_PROGRESS, TaskEvent.CANCELED): Task.CANCELED,
+}
 
 
 class ForbiddenTransition(Exception):

@@ -65,6 +65,21 @@ class Weights:
         return self.priorities.get(ordered_priority.strip().upper(), 0)
 
 
+def reading_priority(band: Band, ordered_priority: str) -> str:
+    """Return the Scheduled Procedure Step Priority (0074,1200) of the task to read a study.
+
+    The standard has three words, and says that HIGH is a STAT, LOW is routine (PS3.3 C.30.1). A
+    client that sorts by them must still see the three bands of the list: URGENT is HIGH, REVIEW at
+    least MEDIUM, and all the rest what its order says, which is LOW where it says nothing. An
+    order's own priority is never lowered: STAT and HIGH stay HIGH whatever the model found.
+    """
+    if band is Band.URGENT or ordered_rank(ordered_priority) <= ORDERED_RANK["HIGH"]:
+        return "HIGH"
+    if band is Band.REVIEW or ordered_priority.strip().upper() == "MEDIUM":
+        return "MEDIUM"
+    return "LOW"
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesStanding:
     """What one series contributes to the verdict on its study."""

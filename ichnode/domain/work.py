@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeVar, get_args
 from ichnode.domain.findings import AnalysisResult, Finding, LabelResult
 from ichnode.domain.reasons import Reason
 from ichnode.domain.series import InstanceRef
+from ichnode.domain.tasks import NoticeItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,10 +310,28 @@ class Dispatched:
 
 DeliveryOutcome = Dispatched | Failed
 
+
+@dataclass(frozen=True, slots=True)
+class NoticeWork:
+    """What one subscriber is still to be told, the oldest first."""
+
+    lease: Lease
+    destination: str  # its AE title
+    items: tuple[NoticeItem, ...]
+
+
 # ------------------------------------------------------------------ any stage
 
-Work = TypeVar("Work", AnalysisWork, ShadowWork, DocumentWork, DeliveryWork)
-WorkIn = TypeVar("WorkIn", AnalysisWork, ShadowWork, DocumentWork, DeliveryWork, contravariant=True)
+Work = TypeVar("Work", AnalysisWork, ShadowWork, DocumentWork, DeliveryWork, NoticeWork)
+WorkIn = TypeVar(
+    "WorkIn",
+    AnalysisWork,
+    ShadowWork,
+    DocumentWork,
+    DeliveryWork,
+    NoticeWork,
+    contravariant=True,
+)
 OutcomeOut = TypeVar("OutcomeOut", covariant=True)
 OutcomeT = TypeVar("OutcomeT")
 OutcomeIn = TypeVar("OutcomeIn", contravariant=True)

@@ -24,7 +24,7 @@ start, and a monitor's; a full house is no reason to restart it."""
 _NOT_STORAGE = ("Storage Commitment", "Media Storage Directory")
 # The sender is asked for these first where it offers a choice: with explicit value representations
 # private elements stay readable, and nothing has to be decompressed before a bleed is found.
-_PREFERRED = (
+PLAIN = (
     "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
     "1.2.840.10008.1.2",  # Implicit VR Little Endian
     "1.2.840.10008.1.2.2",  # Explicit VR Big Endian
@@ -61,6 +61,14 @@ class Application:
     address: str
     local_address: str
     abstract_syntaxes: frozenset[str]
+    questions: frozenset[str] = frozenset()  # those of them that store nothing, but ask
+
+    @property
+    def only_asks(self) -> bool:
+        """Whether it brings nothing that needs room."""
+        return bool(self.abstract_syntaxes) and (
+            self.abstract_syntaxes <= self.questions | {VERIFICATION}
+        )
 
     @property
     def is_own_echo(self) -> bool:
@@ -77,10 +85,18 @@ class Admission:
         Allow-lists and limits.
     check_room : callable
         Raises OutOfSpace when nothing more can be kept.
+    max_asking : int
+        Associations of those who ask, at a time; they leave room for those who store.
     """
 
-    def __init__(self, settings: ReceiveSettings, check_room: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: ReceiveSettings,
+        check_room: Callable[[], None],
+        max_asking: int = 0,
+    ) -> None:
         self._settings, self._check_room = settings, check_room
+        self._max_asking, self._asking = max_asking, 0
         self._networks = [ipaddress.ip_network(n, strict=False) for n in settings.networks]
         self._callers = {title.strip() for title in settings.calling_ae_titles}
         self._lock = threading.Lock()
@@ -106,7 +122,7 @@ class Admission:
             return stranger
         if self._closed:
             return Rejection(2, 3, 1, "The receiver is about to stop.")
-        if application.abstract_syntaxes != {VERIFICATION}:
+        if not application.only_asks:
             try:
                 self._check_room()
             except OutOfSpace as error:
@@ -116,6 +132,9 @@ class Admission:
                 return Rejection(2, 3, 2, "Too many associations are open.")
             if self._inside[application.address] >= self._settings.max_associations_per_peer:
                 return Rejection(2, 3, 2, "Too many associations of this peer are open.")
+            if application.questions and self._asking >= self._max_asking:
+                return Rejection(2, 3, 2, "Too many associations of those who ask are open.")
+            self._asking += bool(application.questions)
             self._inside[application.address] += 1
         return None
 
@@ -135,6 +154,7 @@ class Admission:
             if application.is_own_echo:
                 self._own_echoes -= 1
                 return
+            self._asking -= bool(application.questions)
             self._inside[address] -= 1
             if self._inside[address] <= 0:
                 del self._inside[address]
@@ -193,9 +213,9 @@ def transfer_syntaxes(offered: Iterable[str]) -> list[str]:
 
 
 def _rank(syntax: str) -> int:
-    if syntax in _PREFERRED:
-        return _PREFERRED.index(syntax)
-    return len(_PREFERRED) + (not syntax.startswith(_DICOM_ROOT))
+    if syntax in PLAIN:
+        return PLAIN.index(syntax)
+    return len(PLAIN) + (not syntax.startswith(_DICOM_ROOT))
 
 
 def _can_be_kept(syntax: str) -> bool:

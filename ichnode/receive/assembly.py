@@ -5,6 +5,7 @@ Part of what the receiver changes in pynetdicom; `ichnode.receive.transport` say
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -23,7 +24,16 @@ from ichnode.receive.provider import UNKNOWN
 log = structlog.get_logger(__name__)
 
 _COMMAND_LIMIT_BYTES = 1 << 16
+_IDENTIFIER_LIMIT_BYTES = 1 << 16
+_CANCELED_KEPT = 64
 _IS_COMMAND, _IS_LAST = 0x01, 0x02  # of a message control header (PS3.8 E.2)
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """A request whose data set was longer than any that makes sense, and was not kept."""
+
+    request: Any
 
 
 class Assembly(DIMSEServiceProvider):  # type: ignore[misc]
@@ -47,6 +57,8 @@ class Assembly(DIMSEServiceProvider):  # type: ignore[misc]
         super().__init__(association)
         self._budget = budget
         self._max_instance_bytes = max_instance_bytes
+        self.canceled: set[int] = set()  # messages whose sender has had enough
+        self._is_too_long = False
         self._command = bytearray()
         self._store: StoreRequest | None = None
         self._other: DIMSEMessage | None = None
@@ -138,12 +150,23 @@ class Assembly(DIMSEServiceProvider):  # type: ignore[misc]
         single = P_DATA()
         single.presentation_data_value_list.append((context_id, value))
         if not self._other.decode_msg(single, self.assoc):
-            if self._other.data_set.tell() > _COMMAND_LIMIT_BYTES:
-                raise ValueError("an identifier is too long")
+            self._drop_if_too_long(self._other)
             return
+        self._drop_if_too_long(self._other)
         message, self._other = self._other, None
         primitive = message.message_to_primitive()
+        too_long, self._is_too_long = self._is_too_long, False
         if isinstance(primitive, C_STORE):
             raise ValueError("a C-STORE request that is not encoded as one")
-        if not isinstance(primitive, C_CANCEL):  # nothing of ours can be cancelled
-            self.msg_queue.put((message.context_id, primitive))
+        if isinstance(primitive, C_CANCEL):
+            if len(self.canceled) < _CANCELED_KEPT:
+                self.canceled.add(int(primitive.MessageIDBeingRespondedTo))
+        else:
+            self.msg_queue.put((message.context_id, TooLong(primitive) if too_long else primitive))
+
+    def _drop_if_too_long(self, message: DIMSEMessage) -> None:
+        """Read a data set that nobody needs so long to its end, but do not keep it."""
+        if message.data_set.tell() > _IDENTIFIER_LIMIT_BYTES:
+            message.data_set.seek(0)
+            message.data_set.truncate()
+            self._is_too_long = True

@@ -137,7 +137,15 @@ class Intake:
         if self.room_bytes() < size_bytes:
             raise OutOfSpace("The disk has no more room than the reserve.")
 
-    def refuse(self, caller: Caller, status: int, sentence: str, sop_class_uid: str = "") -> int:
+    def refuse(
+        self,
+        caller: Caller,
+        status: int,
+        sentence: str,
+        sop_class_uid: str = "",
+        *,
+        what: str = "instance",
+    ) -> int:
         """Log a refusal and have it passed on for people to see; return the status.
 
         Of refused associations only the first of a kind is logged, see `Complaints`.
@@ -149,7 +157,7 @@ class Intake:
         )
         say = log.warning if status or is_first else log.debug
         say(
-            "instance.refused" if status else "association.refused",
+            f"{what}.refused" if status else "association.refused",
             association=caller.association_id,
             peer=caller.address,
             status=f"0x{status:04X}",

@@ -12,25 +12,23 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from pynetdicom.ae import ApplicationEntity
-from pynetdicom.presentation import PresentationContext
 
 from ichnode.domain.clock import Clock, SystemClock
 from ichnode.domain.errors import ConfigurationError, OutOfSpace, PeerFailure
 from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ichnode.domain.tasks import Answer
 from ichnode.receive.admission import (
     NOT_FROM_HERE,
     VERIFICATION,
     Admission,
     Application,
-    is_storage,
     plain_address,
-    transfer_syntaxes,
 )
 from ichnode.receive.budget import Budget, sensible_budget_bytes
 from ichnode.receive.commands import StoreRequest
@@ -38,6 +36,7 @@ from ichnode.receive.intake import CANNOT_UNDERSTAND, Caller, Intake, Parcel
 from ichnode.receive.journal import SEGMENT_BYTES, Journal
 from ichnode.receive.lobby import Lobby
 from ichnode.receive.provider import MAX_PDU_BYTES
+from ichnode.receive.questions import Questions, Services, acceptable
 from ichnode.receive.recorder import Recorder, Recording
 from ichnode.receive.transport import LINGER_S, ScannerAssociation
 from ichnode.settings import NodeSettings, ReceiveSettings
@@ -60,6 +59,7 @@ class _Visit:
     started: float
     stored: int = 0
     refused: int = 0
+    asked: int = 0
     bytes_stored: int = 0
 
 
@@ -103,6 +103,8 @@ class Receiver:
         Which of several receiving processes of this host this is; each has its own journal.
     clock : Clock
         For arrival times.
+    services : Services, optional
+        What else is answered here.
     segment_bytes : int
         The size of a journal segment.
     budget_bytes : int, optional
@@ -132,6 +134,7 @@ class Receiver:
         listener: socket.socket | None = None,
         number: int = 0,
         clock: Clock | None = None,
+        services: Services | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         budget_bytes: int | None = None,
     ) -> None:
@@ -155,7 +158,12 @@ class Receiver:
         self._intake = Intake(
             node.spool, settings, self._journal, self._recorder, clock or SystemClock()
         )
-        self._admission = Admission(settings, self._intake.check_room)
+        self._questions = Questions(
+            services, self._intake.refuse, lambda: self._recorder.backlog > 0
+        )
+        self._admission = Admission(
+            settings, self._intake.check_room, self._questions.max_associations
+        )
         self.max_instance_bytes = settings.max_instance_bytes
         self.budget = Budget(budget_bytes or sensible_budget_bytes(settings.processes))
         self.lingering: threading.Semaphore = threading.BoundedSemaphore(_LINGERING)
@@ -316,6 +324,7 @@ class Receiver:
             application.called_ae.strip(),
             address,
         )
+        application = self._questions.noted(application, caller)
         rejection = self._admission.enter(application)
         if rejection is not None:
             self._intake.refuse(caller, 0, rejection.sentence)
@@ -323,8 +332,22 @@ class Receiver:
             return False
         with self._left:
             self._visits[association] = _Visit(association, application, caller, time.monotonic())
-        association.offer(_acceptable(contexts))
+        association.offer(acceptable(contexts, application.questions))
         return True
+
+    def answer(
+        self,
+        association: ScannerAssociation,
+        request: Any,
+        context: Any,
+        is_canceled: Callable[[], bool],
+    ) -> Iterator[Answer] | None:
+        """Answer a request of a service that is not ours; None for one that is."""
+        visit = self._visits[association]
+        visit.asked += 1
+        return self._questions.answer(
+            visit.application, visit.caller, request, context, is_canceled
+        )
 
     def store(self, association: ScannerAssociation, request: StoreRequest, context: Any) -> int:
         """Keep an object; return the status for its sender."""
@@ -368,28 +391,8 @@ class Receiver:
             calling_ae=visit.caller.calling_ae,
             outcome=manner,
             instances=visit.stored,
+            items=visit.asked,
             failed=visit.refused,
             bytes=visit.bytes_stored,
             duration_s=round(time.monotonic() - visit.started, 3),
         )
-
-
-def _acceptable(proposed: list[PresentationContext]) -> list[PresentationContext]:
-    """Return what may be accepted of what a peer proposes: verification, and all that can be kept.
-
-    Made for each association instead of once for all, since private and unknown SOP classes are
-    accepted too, and because a list of every class and syntax takes milliseconds to copy.
-    """
-    offered: dict[str, list[str]] = {}
-    for context in proposed:
-        abstract = str(context.abstract_syntax)
-        if abstract == VERIFICATION or is_storage(abstract):
-            offered.setdefault(abstract, []).extend(str(s) for s in context.transfer_syntax)
-    acceptable = []
-    for abstract, syntaxes in offered.items():
-        if usable := transfer_syntaxes(syntaxes):
-            context = PresentationContext()
-            context.abstract_syntax = abstract
-            context.transfer_syntax = usable
-            acceptable.append(context)
-    return acceptable

@@ -10,10 +10,11 @@ module, `provider` and `assembly`; tests/unit/test_receive_transport.py fails wh
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import structlog
@@ -24,6 +25,7 @@ from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from ichnode.domain.tasks import Answer
 from ichnode.receive.assembly import Assembly
 from ichnode.receive.budget import Budget
 from ichnode.receive.commands import StoreRequest, store_response
@@ -54,6 +56,16 @@ class Door(Protocol):
 
     def store(self, association: ScannerAssociation, request: StoreRequest, context: Any) -> int:
         """Keep an object; return the status for its sender."""
+        ...
+
+    def answer(
+        self,
+        association: ScannerAssociation,
+        request: Any,
+        context: Any,
+        is_canceled: Callable[[], bool],
+    ) -> Iterator[Answer] | None:
+        """Answer a request that is no C-STORE; None where it belongs to no service of ours."""
         ...
 
     def released(self, association: ScannerAssociation) -> None:
@@ -188,7 +200,34 @@ class ScannerAssociation(Association):  # type: ignore[misc]
             if isinstance(message, StoreRequest):
                 self._store(message, context_id)
             elif message is not None:
-                self._serve_request(message, context_id)
+                self._ask(message, context_id)
+
+    def _ask(self, request: Any, context_id: int) -> None:
+        """Answer a request as long as its sender listens."""
+        context = self._accepted_cx.get(context_id)
+        if context is None:
+            self._abort("failed")
+            return
+        message_id = int(getattr(request, "MessageID", None) or 0)
+        self.dimse.canceled.clear()  # of requests that are answered
+        canceled = lambda: message_id in self.dimse.canceled  # noqa: E731
+        answers = self.door.answer(self, request, context, canceled)
+        if answers is None:
+            self._serve_request(request, context_id)
+            return
+        for answer in answers:
+            self.dimse.send_msg(answer.message, context_id)
+            if not self.dul.is_open:
+                return
+            self._overhear()
+
+    def _overhear(self) -> None:
+        """Take what came in the meantime, one PDU at most: it may say that it is enough."""
+        if self.is_hurried:
+            raise Hurried
+        with contextlib.suppress(BlockingIOError):  # nothing came
+            self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self.dul.read()
 
     def _store(self, request: StoreRequest, context_id: int) -> None:
         context = self._accepted_cx.get(context_id)

@@ -18,6 +18,7 @@ from ichnode.settings import (
     FhirSettings,
     Hl7Destination,
     OrthancSettings,
+    SubscriberSettings,
     UpsRsSettings,
     WebhookSettings,
 )
@@ -38,7 +39,7 @@ def ask(destination: Destination, calling_ae: str) -> Echo:
     """
     timeout_s = min(destination.timeout_s, LONGEST_S)
     match destination:
-        case DestinationSettings():
+        case DestinationSettings() | SubscriberSettings():
             return echo(
                 destination.host,
                 destination.port,

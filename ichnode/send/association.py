@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pynetdicom import AE, _config, evt
-from pynetdicom.presentation import build_context
+from pynetdicom.presentation import build_context, build_role
 
 from ichnode.domain.errors import PeerFailure
 from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -60,7 +60,11 @@ class FellSilent(PeerFailure):
 
 @contextmanager
 def associate(
-    peer: Peer, contexts: Iterable[tuple[str, str]], *, max_pdu: int = MAX_PDU
+    peer: Peer,
+    contexts: Iterable[tuple[str, str]],
+    *,
+    max_pdu: int = MAX_PDU,
+    serving: Iterable[str] = (),
 ) -> Iterator[Any]:
     """Hold an association while the block runs, then release it.
 
@@ -73,6 +77,9 @@ def associate(
         answer says of each whether it is taken.
     max_pdu : int
         The largest PDU that we take, in bytes; what we send is bounded by the peer's.
+    serving : iterable of str
+        SOP classes of which we are the provider though we open the association: their roles are
+        negotiated (PS3.7 D.3.3.4).
 
     Yields
     ------
@@ -85,7 +92,7 @@ def associate(
         When the peer cannot be reached, rejects, closes or stays silent; `NothingAccepted` when it
         takes none of the contexts.
     """
-    association = _request(peer, contexts, max_pdu)
+    association = _request(peer, contexts, max_pdu, serving)
     with parked(association):
         try:
             yield association
@@ -142,7 +149,9 @@ def parked(association: Any) -> Iterator[None]:
         berth.leave()
 
 
-def _request(peer: Peer, contexts: Iterable[tuple[str, str]], max_pdu: int) -> Any:
+def _request(
+    peer: Peer, contexts: Iterable[tuple[str, str]], max_pdu: int, serving: Iterable[str]
+) -> Any:
     ae = AE(peer.calling_ae)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -155,6 +164,7 @@ def _request(peer: Peer, contexts: Iterable[tuple[str, str]], max_pdu: int) -> A
             contexts=[build_context(abstract, [transfer]) for abstract, transfer in contexts],
             ae_title=peer.called_ae,
             max_pdu=max_pdu,
+            ext_neg=[build_role(one, scp_role=True) for one in serving],
             evt_handlers=[(evt.EVT_CONN_OPEN, _tune, [peer.timeout_s])],
         )
     except (OSError, ValueError) as error:  # the name does not resolve

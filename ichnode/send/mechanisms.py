@@ -33,6 +33,7 @@ from ichnode.settings import (
     FhirSettings,
     Hl7Destination,
     OrthancSettings,
+    SubscriberSettings,
     UpsRsSettings,
     WebhookSettings,
 )
@@ -77,6 +78,8 @@ def mechanisms_for(
             return {"command": CommandMechanism(destination)}
         case Hl7Destination():
             return dict.fromkeys(destination.takes, Hl7Mechanism(destination))
+        case SubscriberSettings():
+            return {}  # it is told of what it subscribed to, see ichnode.query.notifying
         case _:
             raise TypeError(f"nothing is sent to a {type(destination).__name__}")
 

@@ -223,10 +223,16 @@ def _run_receive(settings: Settings, stopping: Stopping) -> None:
 def _receive(settings: Settings, stopping: Stopping, listener: socket.socket, number: int) -> None:
     """Run one receiving process."""
     from ichnode.receive.scp import Receiver
+    from ichnode.service.querying import query_services
 
     with closing(open_worklist(settings)) as worklist:
         receiver = Receiver(
-            settings.node, settings.receive, Door(worklist), listener=listener, number=number
+            settings.node,
+            settings.receive,
+            Door(worklist),
+            listener=listener,
+            number=number,
+            services=query_services(settings, worklist),
         )
         receiver.start()
         role = f"receive-{number}" if number else "receive"
@@ -274,6 +280,7 @@ def _run_deliver(settings: Settings, stopping: Stopping) -> None:
     from ichnode.report.rehearsal import rehearse
     from ichnode.report.stage import ReportStage
     from ichnode.send.stage import SendStage
+    from ichnode.service.querying import notifying
 
     rehearse(settings.report)
     report = ReportStage(settings.node.spool, settings.report)
@@ -286,10 +293,16 @@ def _run_deliver(settings: Settings, stopping: Stopping) -> None:
     with closing(open_worklist(settings)) as worklist:
         loops = [_loop("report", worklist.documents, report, settings, stopping, worklist)]
         for destination in settings.outputs:
+            if not destination.takes:
+                continue  # a subscriber, see below
             # One loop each: a peer that answers slowly holds up nobody but itself.
             outbox = worklist.outbox(_all_but(destination.name, settings, send.shut))
             loops.append(_loop("send", outbox, send, settings, stopping, worklist))
-        _run_loops("deliver", loops, settings, worklist, stopping)
+        notifiers = [
+            _loop("notify", queue, stage, settings, stopping, worklist)
+            for queue, stage in notifying(settings, worklist)
+        ]
+        _run_loops("deliver", loops, settings, worklist, stopping, beside=notifiers)
 
 
 def _all_but(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ichnode.settings.commands import CommandSettings
-from ichnode.settings.destinations import Destination, DestinationSettings
+from ichnode.settings.destinations import Destination, DestinationSettings, SubscriberSettings
 from ichnode.settings.hl7 import Hl7Destination, Hl7ListenSettings
 from ichnode.settings.loading import (
     DEFAULT_FILE,
@@ -23,6 +23,7 @@ from ichnode.settings.sections import (
     InferSettings,
     LogSettings,
     NodeSettings,
+    QuerySettings,
     QueueSettings,
     ReceiveSettings,
     ReportSettings,
@@ -50,6 +51,7 @@ __all__ = [
     "LogSettings",
     "NodeSettings",
     "OrthancSettings",
+    "QuerySettings",
     "QueueSettings",
     "ReceiveSettings",
     "ReportSettings",
@@ -59,6 +61,7 @@ __all__ = [
     "SendSettings",
     "SeriesSettings",
     "Settings",
+    "SubscriberSettings",
     "UpsRsSettings",
     "WebSettings",
     "WebhookSettings",

@@ -86,6 +86,31 @@ class DestinationSettings(Destination):
         return is_loopback(self.host)
 
 
+class SubscriberSettings(Destination):
+    """A DICOM peer that may subscribe to reading tasks: where its events go."""
+
+    way: ClassVar[str] = "UPS events"
+
+    ae_title: AETitle
+    host: str
+    port: int = Field(ge=1, le=65535)
+
+    @property
+    def takes(self) -> frozenset[DeliveryKind]:
+        """Nothing of the outbox: it gets what it subscribes to."""
+        return frozenset()
+
+    @property
+    def address(self) -> str:
+        """AE title, host and port."""
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the peer is on this machine."""
+        return is_loopback(self.host)
+
+
 class HttpDestination(Destination):
     """What every destination behind a URL has."""
 

@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from ichnode.domain.errors import ConfigurationError
 from ichnode.settings.commands import CommandSettings
-from ichnode.settings.destinations import Destination, DestinationSettings
+from ichnode.settings.destinations import Destination, DestinationSettings, SubscriberSettings
 from ichnode.settings.hl7 import Hl7Destination, Hl7ListenSettings
 from ichnode.settings.over_http import FhirSettings, OrthancSettings, UpsRsSettings, WebhookSettings
 from ichnode.settings.sections import (
@@ -31,6 +31,7 @@ from ichnode.settings.sections import (
     InferSettings,
     LogSettings,
     NodeSettings,
+    QuerySettings,
     QueueSettings,
     ReceiveSettings,
     ReportSettings,
@@ -81,6 +82,8 @@ class Settings(BaseSettings):
     hl7: tuple[Hl7Destination, ...] = ()
     send: SendSettings = SendSettings()
     hl7_listen: Hl7ListenSettings = Hl7ListenSettings()
+    query: QuerySettings = QuerySettings()
+    subscribers: tuple[SubscriberSettings, ...] = ()
     web: WebSettings = WebSettings()
     housekeep: HousekeepSettings = HousekeepSettings()
     retrain: RetrainSettings = RetrainSettings()
@@ -119,6 +122,7 @@ DESTINATIONS: Mapping[str, type[Destination]] = {
     "webhooks": WebhookSettings,
     "commands": CommandSettings,
     "hl7": Hl7Destination,
+    "subscribers": SubscriberSettings,
 }
 """The sections that are lists of destinations, ``[[section]]`` in the file."""
 

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     SecretStr,
     field_validator,
+    model_validator,
 )
 
 from ichnode.domain.ids import is_ae_title
@@ -196,6 +197,39 @@ class WebSettings(Section):
                 "reverse proxy with authentication in front"
             )
         return value
+
+
+class QuerySettings(Section):
+    """The reading list over DICOM: UPS tasks and a plain query, at the receiver's door."""
+
+    enabled: bool = False
+    calling_ae_titles: tuple[str, ...] = ()
+    """Who may ask; nobody else."""
+    networks: tuple[str, ...] = ()
+    """Where from, as CIDR; nowhere else."""
+    max_associations: int = Field(8, ge=1, le=1000)
+    """Associations of those who ask, in one receiving process; they count to the receiver's too."""
+    max_results: int = Field(500, ge=1, le=10_000)
+    """Matches that one query gets; where there are more the last answer is 0xA700."""
+    worklist_label: str = Field("ICHNODE", min_length=1, max_length=64)
+    retrieve_ae_title: str = Field("", max_length=16)
+    """Where the images can be had; empty says nothing of it."""
+
+    @field_validator("networks")
+    @classmethod
+    def _cidr(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ipaddress.ip_network(network, strict=False)
+        return value
+
+    @model_validator(mode="after")
+    def _somebody(self) -> QuerySettings:
+        if self.enabled and not (self.calling_ae_titles and self.networks):
+            raise ValueError(
+                "answers name patients: with enabled = true name who may ask in calling_ae_titles, "
+                "and where from in networks"
+            )
+        return self
 
 
 class HousekeepSettings(Section):

@@ -184,7 +184,7 @@ def _serve_machines(
     @app.get("/api/list")
     def list_as_json(limit: Limit = PAGE, offset: Offset = 0) -> JSONResponse:
         rows = views.reading_list(limit, offset)
-        return JSONResponse({"offset": offset, "studies": [facts.of_row(row) for row in rows]})
+        return JSONResponse(facts.of_list(rows, offset, now()))
 
     @app.get("/api/studies/{uid}")
     def study_as_json(uid: str) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,22 @@ from ichnode.web.views import (
     VerdictRow,
 )
 
+VERSION = 1
+"""Of the list for machines: counted up when something in it changes its meaning or goes."""
+
+
+def of_list(rows: Sequence[ListRow], offset: int, now: datetime) -> dict[str, Any]:
+    """Return a part of the list, in its order: position 1 is read first. Holds PHI."""
+    return {
+        "version": VERSION,
+        "at": now.isoformat(),
+        "offset": offset,
+        "studies": [
+            {"position": position} | of_row(row)
+            for position, row in enumerate(rows, start=offset + 1)
+        ],
+    }
+
 
 def of_row(row: ListRow) -> dict[str, Any]:
     """Return a study of the list. Holds PHI."""
@@ -24,6 +41,7 @@ def of_row(row: ListRow) -> dict[str, Any]:
         "sentence": row.sentence,
         "ordered_priority": row.ordered_priority,
         "arrived_at": row.arrived_at.isoformat(),
+        "last_arrived_at": row.last_arrived_at.isoformat(),
         "patient_name": row.patient_name,
         "patient_id": row.patient_id,
         "patient_birth_date": row.patient_birth_date,

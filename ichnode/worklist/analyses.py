@@ -7,12 +7,13 @@ from datetime import timedelta
 
 from sqlalchemy import ColumnElement, select
 
-from ichnode.domain.lifecycle import RECEPTION, ReceptionEvent, advance
+from ichnode.domain.lifecycle import RECEPTION, Reception, ReceptionEvent, advance
 from ichnode.domain.series import InstanceRef, set_digest
 from ichnode.domain.work import AnalysisOutcome, AnalysisWork, Failed, Lease, Phase
 from ichnode.worklist import leases
 from ichnode.worklist import tables as t
 from ichnode.worklist.dueness import phase_of
+from ichnode.worklist.notices import is_arriving, tell_of_state
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.settling import Settling
 from ichnode.worklist.transactions import Database, Transaction
@@ -79,9 +80,12 @@ class AnalysisQueue:
             series.generation_digest, series.generation_count = digest, series.instance_count
         phase = phase_of(series, transaction.now, self._policy)
         looked = ReceptionEvent.COMPLETE if phase is Phase.FINAL else ReceptionEvent.LOOKS_COMPLETE
+        was_arriving = series.reception is Reception.ARRIVING
         series.reception = advance(RECEPTION, series.reception, looked)
         series.claimed_at = transaction.now
         study = transaction.session.get_one(t.Study, series.study_id)
+        if was_arriving and not is_arriving(transaction, study.id):
+            tell_of_state(transaction, study)  # its images are ready to be read
         earlier = self._earlier(transaction, series, digest, instances)
         transaction.event(
             "series",

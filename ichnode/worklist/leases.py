@@ -18,8 +18,8 @@ from ichnode.domain.work import Lease
 from ichnode.worklist import tables as t
 from ichnode.worklist.transactions import Database, Transaction
 
-Claimable = t.Series | t.Document | t.Delivery | t.Shadow
-Row = TypeVar("Row", t.Series, t.Document, t.Delivery, t.Shadow)
+Claimable = t.Series | t.Document | t.Delivery | t.Shadow | t.Notice
+Row = TypeVar("Row", t.Series, t.Document, t.Delivery, t.Shadow, t.Notice)
 
 
 def is_free(table: type[Claimable], transaction: Transaction) -> ColumnElement[bool]:
@@ -96,7 +96,7 @@ def renew(database: Database, table: type[Claimable], lease: Lease, for_: timede
     A lease that ran out and that nobody has taken yet is still ours.
     """
     mine = [table.lease_token == lease.token]
-    if table is not t.Delivery:  # of which one lease holds several
+    if table not in (t.Delivery, t.Notice):  # of which one lease holds several
         mine.append(table.id == lease.row_id)
     with database.writing() as transaction:
         prolonged = transaction.session.execute(

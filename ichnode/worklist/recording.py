@@ -31,6 +31,7 @@ from ichnode.domain.triage import list_rank, ordered_rank
 from ichnode.worklist import tables as t
 from ichnode.worklist.columns import plain, small
 from ichnode.worklist.dueness import is_complete, set_due
+from ichnode.worklist.notices import tell_of_state
 from ichnode.worklist.ordering import raise_order, take_orders
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
@@ -220,6 +221,8 @@ class _Batch:
                 [self._study_values(arrival) for arrival in missing],
             )
             there = self._locked(t.Study, t.Study.study_uid, uids)
+            for arrival in missing:
+                tell_of_state(self._transaction, there[arrival.header.study_uid])
         for arrival in self._arrivals:
             study = there.get(arrival.header.study_uid)
             if study is not None:
@@ -338,6 +341,8 @@ class _Batch:
                 instances=series.instance_count,
                 before=None if appeared else before[1].value,
             )
+        if before[0] is Reception.FINAL:
+            tell_of_state(self._transaction, study)  # its images are not all there after all
         # A study that just appeared says "pending" already.
         return before[1] is not series.analysis or (appeared and study.arrived_at != now)
 

@@ -41,6 +41,9 @@ from ichnode.worklist.learning import Feedback as Feedback
 from ichnode.worklist.learning import Label as Label
 from ichnode.worklist.learning import Shadow as Shadow
 from ichnode.worklist.mapping import Base, Code, Digest, Leased, Uid, partial, whole_lease
+from ichnode.worklist.reading import Notice as Notice
+from ichnode.worklist.reading import Subscription as Subscription
+from ichnode.worklist.reading import Task as Task
 
 _IS_DOCUMENT = "kind IN ({})".format(", ".join(f"'{kind}'" for kind in DOCUMENT_KINDS))
 

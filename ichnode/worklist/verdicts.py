@@ -10,6 +10,7 @@ from ichnode.domain.lifecycle import VERDICT, Analysis, Band, VerdictEvent, adva
 from ichnode.domain.triage import Judgement, SeriesStanding, judge
 from ichnode.worklist import tables as t
 from ichnode.worklist.alerts import owe_alert
+from ichnode.worklist.notices import tell_of_state
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Transaction
 
@@ -122,3 +123,4 @@ def revise(
         before=before.value,
         revision=study.revision,
     )
+    tell_of_state(transaction, study)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,9 +13,9 @@ from sqlalchemy import ColumnElement, Select, select
 from ichnode.domain.lifecycle import Analysis, Delivery
 from ichnode.domain.reasons import Reason
 from ichnode.domain.series import Refusal
-from ichnode.domain.triage import LAST_RANK
 from ichnode.worklist import tables as t
 from ichnode.worklist.gauges import Gauges
+from ichnode.worklist.order import list_ranges
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.rows import (
     DeliveryRow,
@@ -49,29 +49,16 @@ class Views(Gauges):
         with self._database.reading() as transaction:
             studies: list[t.Study] = []
             wanted = limit + offset
-            for conditions in self._ranges(transaction.now):
+            for conditions in list_ranges(transaction.now, self._policy.waiting_cap):
                 if len(studies) >= wanted:
                     break
                 studies += transaction.session.scalars(
                     select(t.Study)
-                    .where(t.Study.purged_at.is_(None), *conditions)
+                    .where(*conditions)
                     .order_by(t.Study.arrived_at, t.Study.id)
                     .limit(wanted - len(studies))
                 )
             return _list_rows(transaction, studies[offset:])
-
-    def _ranges(self, now: datetime) -> Iterator[list[ColumnElement[bool]]]:
-        """Yield the conditions of each range, in the order of the list."""
-        capped = now - self._policy.waiting_cap
-        yield [t.Study.band_rank == 0]
-        yield [t.Study.band_rank == 1]
-        yield [t.Study.band_rank == 2, t.Study.arrived_at <= capped]
-        for rank in range(LAST_RANK + 1):
-            yield [
-                t.Study.band_rank == 2,
-                t.Study.list_rank == rank,
-                t.Study.arrived_at > capped,
-            ]
 
     def study(self, study_uid: str) -> StudyStory | None:
         """Return everything about a study, or None when it is not known."""

@@ -19,6 +19,7 @@ from ichnode.worklist.policy import Policy
 from ichnode.worklist.recording import Recording
 from ichnode.worklist.retention import Retention
 from ichnode.worklist.shadows import Challenger, ShadowQueue
+from ichnode.worklist.tasks import Tasks
 from ichnode.worklist.transactions import Database
 from ichnode.worklist.views import Views
 from ichnode.worklist.wakeup import Wakeup
@@ -56,6 +57,8 @@ class Worklist(Recording, People, Retention):
         Consecutive studies, for validation and training.
     history : ModelHistory
         What happened to the models.
+    tasks : Tasks
+        The list as others ask for it: reading tasks.
     """
 
     def __init__(self, engine: Engine, policy: Policy, clock: Clock | None = None) -> None:
@@ -69,6 +72,7 @@ class Worklist(Recording, People, Retention):
         self.orders = OrderBook(database, policy)
         self.cases = Cases(database)
         self.history = ModelHistory(database)
+        self.tasks = Tasks(database, policy)
 
     def outbox(self, shut: Callable[[], frozenset[str]]) -> Outbox:
         """Return the queue of deliveries that leaves alone what `shut` says at each claim."""

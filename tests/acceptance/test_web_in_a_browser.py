@@ -45,6 +45,7 @@ class Row:
     sentence: str = "No haemorrhage found by the model."
     ordered_priority: str = ""
     arrived_at: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(minutes=9))
+    last_arrived_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     patient_id: str = "P-1"
     patient_birth_date: str = "19610203"
     patient_sex: str = "F"

@@ -1,4 +1,4 @@
-"""The five lives: every pair of state and event is either in its table or refused."""
+"""The six lives: every pair of state and event is either in its table or refused."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ MACHINES = {
     "document": (life.DOCUMENT, life.Document, life.DocumentEvent),
     "delivery": (life.DELIVERY, life.Delivery, life.DeliveryEvent),
     "verdict": (life.VERDICT, life.Band, life.VerdictEvent),
+    "task": (life.TASK, life.Task, life.TaskEvent),
 }
 FORBIDDEN = {
     # A final series cannot look complete again without a new slice.
@@ -45,6 +46,12 @@ FORBIDDEN = {
         ),
     },
     "verdict": {("ROUTINE", "LOWERED"), ("NOT_ANALYSED", "LOWERED")},
+    # Nobody completes what nobody took up, two do not take up one, and what is over stays so.
+    "task": {
+        ("SCHEDULED", "COMPLETED"),
+        ("IN_PROGRESS", "TAKEN"),
+        *((state, event.name) for state in ("COMPLETED", "CANCELED") for event in life.TaskEvent),
+    },
 }
 PAIRS = [
     (name, state, event)

@@ -55,6 +55,9 @@ def test_a_missing_file_names_the_nearest_one(toml):
         ('[receive]\nae_title = "SEVENTEENLETTERSX"\n', "AE title"),
         ('[web]\nbind = "0.0.0.0"\n', "reverse proxy"),
         ("[receive\n", "not valid TOML"),
+        ("[query]\nenabled = true\n", "name who may ask"),
+        ('[query]\nenabled = true\ncalling_ae_titles = ["A"]\n', "where from"),
+        ('[query]\nnetworks = ["here"]\n', "query.networks"),
         ('[[destinations]]\nname="a"\nae_title="P"\nhost="h"\nport=1\n' * 2, "same name"),
     ],
 )

@@ -49,6 +49,7 @@ class Row:
     sentence: str = "No haemorrhage found by the model."
     ordered_priority: str = ""
     arrived_at: datetime = NOW - timedelta(minutes=12)
+    last_arrived_at: datetime = NOW - timedelta(minutes=11)
     patient_name: str = "DOE^JANE"
     patient_id: str = "P-1"
     patient_birth_date: str = "19610203"
@@ -430,9 +431,12 @@ def test_a_refusal_is_shown_with_its_status(room, client):
 def test_the_list_for_machines_says_the_same(room, client):
     """The interface gives the facts by the names of the domain, in the same order."""
     room.worklist.rows = [URGENT, Row("1.2.2")]
-    found = client.get("/api/list", params={"limit": 1}).json()["studies"]
+    whole = client.get("/api/list", params={"limit": 1, "offset": 0}).json()
+    assert (whole["version"], whole["offset"]) == (1, 0)
+    found = whole["studies"]
     assert [study["study_uid"] for study in found] == ["1.2.1"]
-    assert found[0]["band"] == "urgent"
+    assert (found[0]["position"], found[0]["band"]) == (1, "urgent")
+    assert found[0]["arrived_at"] < found[0]["last_arrived_at"] < whole["at"]
     assert found[0]["findings"][1]["key_instance_number"] == 17
     assert found[0]["deliveries"][1]["state"] == "due"
 
