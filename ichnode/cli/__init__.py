@@ -15,6 +15,7 @@ from ichnode.cli import (
     looking,
     models,
     outputs,
+    reconciling,
     running,
     sending,
     training,
@@ -82,6 +83,7 @@ sending.register(app)
 administering.register(app)
 models.register(app)
 outputs.register(app)
+reconciling.register(app)
 labelling.register(app)
 training.register(app)
 

@@ -302,20 +302,25 @@ def _run_web(settings: Settings, stopping: Stopping) -> None:
 
 def _run_housekeep(settings: Settings, stopping: Stopping, arguments: Sequence[str]) -> None:
     from ichnode.service.housekeeping import Housekeeping
+    from ichnode.service.reconciling import Reconciliation
     from ichnode.service.retrain_schedule import RetrainSchedule
     from ichnode.service.watching import Watch
 
     with closing(open_worklist(settings)) as worklist:
         schedule, watch = RetrainSchedule(settings, worklist, arguments), Watch(settings, worklist)
+        others: list[tuple[timedelta, Callable[[], object]]] = [
+            (timedelta(seconds=RETRAIN_LOOK_S), schedule.retrain),
+            (timedelta(seconds=WATCH_EVERY_S), watch.watch),
+        ]
+        if every := settings.reconcile.every_minutes:
+            reconciliation = Reconciliation(settings, worklist, stopped=stopping.event.is_set)
+            others.append((timedelta(minutes=every), reconciliation.reconcile))
         keeper = Housekeeping(
             worklist,
             settings.node.spool,
             settings.housekeep,
             settings.receive.reserve_bytes,
-            others=[
-                (timedelta(seconds=RETRAIN_LOOK_S), schedule.retrain),
-                (timedelta(seconds=WATCH_EVERY_S), watch.watch),
-            ],
+            others=others,
         )
         keeper.start()
         Presence(

@@ -30,6 +30,7 @@ from ichnode.settings.sections import (
     NodeSettings,
     QueueSettings,
     ReceiveSettings,
+    ReconcileSettings,
     ReportSettings,
     RetrainSettings,
     Section,
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     send: SendSettings = SendSettings()
     web: WebSettings = WebSettings()
     housekeep: HousekeepSettings = HousekeepSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
     retrain: RetrainSettings = RetrainSettings()
     logs: LogSettings = LogSettings()
 

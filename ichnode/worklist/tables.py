@@ -26,6 +26,8 @@ from ichnode.domain.findings import AnalysisResult
 from ichnode.domain.findings import Finding as FindingValue
 from ichnode.domain.series import Header
 from ichnode.domain.work import DOCUMENT_KINDS, DeliveryKind, DocumentKind, Phase
+from ichnode.worklist.absence import Absent as Absent
+from ichnode.worklist.absence import Comparison as Comparison
 from ichnode.worklist.columns import (
     HeaderText,
     JsonText,

@@ -15,6 +15,7 @@ from ichnode.worklist.history import ModelHistory
 from ichnode.worklist.labels import LabelBook
 from ichnode.worklist.people import People
 from ichnode.worklist.policy import Policy
+from ichnode.worklist.reconciling import Reconciling
 from ichnode.worklist.recording import Recording
 from ichnode.worklist.retention import Retention
 from ichnode.worklist.shadows import Challenger, ShadowQueue
@@ -53,6 +54,8 @@ class Worklist(Recording, People, Retention):
         Consecutive studies, for validation and training.
     history : ModelHistory
         What happened to the models.
+    reconciling : Reconciling
+        What an archive has and what did not come.
     """
 
     def __init__(self, engine: Engine, policy: Policy, clock: Clock | None = None) -> None:
@@ -65,6 +68,7 @@ class Worklist(Recording, People, Retention):
         self.labels = LabelBook(database)
         self.cases = Cases(database)
         self.history = ModelHistory(database)
+        self.reconciling = Reconciling(database)
 
     def outbox(self, shut: Callable[[], frozenset[str]]) -> Outbox:
         """Return the queue of deliveries that leaves alone what `shut` says at each claim."""
