@@ -76,8 +76,8 @@ def status(
             console.print(f"[yellow]  {warning}[/yellow]")
     for line in facts["models"]:
         console.print(line)
-    for line in missing_lines(worklist):
-        console.print(line, style="" if line.startswith("Last compared") else "bold red")
+    for line in _safety_lines(worklist, facts):
+        console.print(line)
     waiting_s = facts["oldest_undelivered_positive_s"]
     if waiting_s is not None:
         console.print(f"[bold red]A positive has waited {waiting_s:.0f} s for delivery.[/bold red]")
@@ -96,10 +96,22 @@ def _status(worklist: Worklist, settings: Settings, limit: int) -> dict[str, Any
         "processes": plain(worklist.views.heartbeats()),
         "models": _models(worklist, settings),
         **missing_facts(worklist),
+        "commitments": [
+            {"destination": name, "state": state, "documents": count}
+            for (name, state), count in sorted(worklist.views.commitments().items())
+        ],
         "oldest_undelivered_positive_s": (
             (datetime.now(UTC) - since).total_seconds() if since else None
         ),
     }
+
+
+def _safety_lines(worklist: Worklist, facts: dict[str, Any]) -> Iterator[str]:
+    """Say what destinations answer for, and what never came."""
+    for one in facts["commitments"]:
+        yield "commitment of {destination}: {documents} {state}".format(**one)
+    for line in missing_lines(worklist):
+        yield line if line.startswith("Last compared") else f"[bold red]{line}[/bold red]"
 
 
 def missing_facts(worklist: Worklist) -> dict[str, Any]:

@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import PresentationContext
 
 from ichnode.domain.clock import Clock, SystemClock
+from ichnode.domain.commitment import CommitmentReport
 from ichnode.domain.errors import ConfigurationError, OutOfSpace, PeerFailure
 from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ichnode.imaging.commitment import PUSH_MODEL, read_report
 from ichnode.receive.admission import (
     NOT_FROM_HERE,
     VERIFICATION,
@@ -44,10 +47,15 @@ from ichnode.settings import NodeSettings, ReceiveSettings
 
 log = structlog.get_logger(__name__)
 
+INVALID_ARGUMENT = 0x0115
 ECHO_S = 10.0
 FLUSH_S = 10.0
 _BACKLOG = 128
 _LINGERING = 64
+
+
+Committed = Callable[[CommitmentReport], bool]
+"""Takes in what a peer reports about storage commitment; False when it was not asked."""
 
 
 @dataclass(slots=True)
@@ -108,6 +116,8 @@ class Receiver:
     budget_bytes : int, optional
         The memory for objects that are being received, over all associations; by default 2 GiB or
         a quarter of the machine's, shared with the other processes.
+    committed : callable, optional
+        Takes in what a peer reports about storage commitment; where it is left out no peer may.
 
     Examples
     --------
@@ -134,7 +144,9 @@ class Receiver:
         clock: Clock | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         budget_bytes: int | None = None,
+        committed: Committed | None = None,
     ) -> None:
+        self._committed = committed
         self._settings = settings
         self._shared = listener is not None
         # A dot cannot be in a host_id: no host can be mistaken for a process of another.
@@ -323,7 +335,9 @@ class Receiver:
             return False
         with self._left:
             self._visits[association] = _Visit(association, application, caller, time.monotonic())
-        association.offer(_acceptable(contexts))
+        if self._committed is not None:
+            association.bind(evt.EVT_N_EVENT_REPORT, self._on_report)
+        association.offer(_acceptable(contexts, reports=self._committed is not None))
         return True
 
     def store(self, association: ScannerAssociation, request: StoreRequest, context: Any) -> int:
@@ -351,6 +365,19 @@ class Receiver:
             visit.refused += 1
         return status
 
+    def _on_report(self, event: Any) -> tuple[int, None]:
+        """Take in a report about storage commitment: the peer opens an association for it."""
+        try:
+            report = read_report(event.event_type, event.event_information)
+        except Exception as error:  # noqa: BLE001 - garbage fails in pydicom in many ways
+            log.warning("commitment.unreadable", error=type(error).__name__)
+            return INVALID_ARGUMENT, None
+        if report is None or self._committed is None or not self._committed(report):
+            log.warning("commitment.unknown")
+            return INVALID_ARGUMENT, None
+        log.info("commitment.reported", kept=len(report.kept), lost=len(report.lost))
+        return 0x0000, None
+
     def released(self, association: ScannerAssociation) -> None:
         """Pass the hint on that the series of this association may be complete."""
         self._recorder.released(self._visits[association].caller.association_id)
@@ -374,16 +401,19 @@ class Receiver:
         )
 
 
-def _acceptable(proposed: list[PresentationContext]) -> list[PresentationContext]:
+def _acceptable(proposed: list[PresentationContext], *, reports: bool) -> list[PresentationContext]:
     """Return what may be accepted of what a peer proposes: verification, and all that can be kept.
 
     Made for each association instead of once for all, since private and unknown SOP classes are
-    accepted too, and because a list of every class and syntax takes milliseconds to copy.
+    accepted too, and because a list of every class and syntax takes milliseconds to copy. Storage
+    commitment is accepted for its reports only, of a peer in the role of its SCP (PS3.7 D.3.3.4) or
+    one that negotiates no roles.
     """
     offered: dict[str, list[str]] = {}
     for context in proposed:
         abstract = str(context.abstract_syntax)
-        if abstract == VERIFICATION or is_storage(abstract):
+        wanted = abstract == VERIFICATION or (reports and abstract == PUSH_MODEL)
+        if wanted or is_storage(abstract):
             offered.setdefault(abstract, []).extend(str(s) for s in context.transfer_syntax)
     acceptable = []
     for abstract, syntaxes in offered.items():
@@ -391,5 +421,7 @@ def _acceptable(proposed: list[PresentationContext]) -> list[PresentationContext
             context = PresentationContext()
             context.abstract_syntax = abstract
             context.transfer_syntax = usable
+            if abstract == PUSH_MODEL:
+                context.scu_role, context.scp_role = False, True
             acceptable.append(context)
     return acceptable

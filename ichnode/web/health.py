@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -65,6 +65,7 @@ def _of_worklist(views: Views, heartbeats: Heartbeats, now: datetime) -> Iterato
     yield from _model(beats)
     yield _positives(views.oldest_undelivered_positive(), now)
     yield from _arrivals(views.not_received())
+    yield from _commitments(views.commitments())
 
 
 def _disk(free_bytes: Callable[[], int], reserve_bytes: int) -> Check:
@@ -118,6 +119,18 @@ def _arrivals(found: NotReceived) -> Iterator[Check]:
         yield Check("arrivals", True, f"Warning: {' '.join(warnings)}")
     elif found.comparisons:
         yield Check("arrivals", True, "The last comparison with the PACS found nothing missing.")
+
+
+def _commitments(counts: Mapping[tuple[str, str], int]) -> Iterator[Check]:
+    """Warn of destinations that do not answer for what they were given."""
+    words = {"refused": "does no storage commitment", "failed": "does not answer for documents"}
+    warnings = [
+        f"{destination} {words[state]}: {count}."
+        for (destination, state), count in sorted(counts.items())
+        if state in words and count
+    ]
+    if warnings:
+        yield Check("commitment", True, f"Warning: {' '.join(warnings)}")
 
 
 def _positives(since: datetime | None, now: datetime) -> Check:

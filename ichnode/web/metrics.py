@@ -110,6 +110,12 @@ class Exposition(Collector):
             len(warnings_of(self._beats())),
         )
         yield from self._of_arrivals()
+        yield _gauges(
+            "ichnode_commitments",
+            "Documents that a destination is to answer for, by state",
+            ("destination", "state"),
+            self._views.commitments().items(),
+        )
         yield _gauge(
             "ichnode_spool_free_bytes", "Free on the disk of the spool", self._free_bytes()
         )

@@ -297,6 +297,10 @@ class Views(Protocol):
         """Count deliveries by (destination, state)."""
         ...
 
+    def commitments(self) -> Mapping[tuple[str, str], int]:
+        """Count the documents that destinations are to answer for by (destination, state)."""
+        ...
+
     def not_analysed_by_reason(self) -> Mapping[str, int]:
         """Count the series that were not analysed by the code of their reason."""
         ...

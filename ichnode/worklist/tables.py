@@ -38,6 +38,7 @@ from ichnode.worklist.learning import Feedback as Feedback
 from ichnode.worklist.learning import Label as Label
 from ichnode.worklist.learning import Shadow as Shadow
 from ichnode.worklist.mapping import Base, Code, Digest, Leased, Uid, partial, whole_lease
+from ichnode.worklist.promise import Commitment as Commitment
 
 _IS_DOCUMENT = "kind IN ({})".format(", ".join(f"'{kind}'" for kind in DOCUMENT_KINDS))
 

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from ichnode.domain.clock import Clock
 from ichnode.worklist.analyses import AnalysisQueue
 from ichnode.worklist.cases import Cases
+from ichnode.worklist.commitments import Commitments
 from ichnode.worklist.deliveries import Outbox
 from ichnode.worklist.documents import DocumentQueue
 from ichnode.worklist.history import ModelHistory
@@ -54,6 +55,8 @@ class Worklist(Recording, People, Retention):
         Consecutive studies, for validation and training.
     history : ModelHistory
         What happened to the models.
+    commitments : Commitments
+        What destinations answer for.
     reconciling : Reconciling
         What an archive has and what did not come.
     """
@@ -68,6 +71,7 @@ class Worklist(Recording, People, Retention):
         self.labels = LabelBook(database)
         self.cases = Cases(database)
         self.history = ModelHistory(database)
+        self.commitments = Commitments(database, policy)
         self.reconciling = Reconciling(database)
 
     def outbox(self, shut: Callable[[], frozenset[str]]) -> Outbox:

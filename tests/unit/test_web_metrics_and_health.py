@@ -41,6 +41,9 @@ class Answers:
     took: tuple[Took, ...] = ()
     down: bool = False
 
+    def commitments(self) -> dict[tuple[str, str], int]:
+        return {}
+
     def not_received(self) -> NotReceived:
         return NotReceived((), ())
 

@@ -132,6 +132,9 @@ class SmallWorklist:
     def refusals(self, limit: int) -> list[Refusal]:
         return self.refused[:limit]
 
+    def commitments(self) -> dict[tuple[str, str], int]:
+        return {}
+
     def not_received(self) -> NotReceived:
         return NotReceived((), ())
 
