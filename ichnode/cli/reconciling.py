@@ -39,10 +39,13 @@ def reconcile(
     Exit code 0 when nothing is missing, 1 when something is, 69 when the PACS could not be asked to
     the end: then it is not known.
     """
+    from ichnode.logs import configure_logging
     from ichnode.service.assembly import open_worklist
     from ichnode.service.reconciling import Reconciliation, Unreconciled
 
     settings = settings_of(context)
+    # An archive's garbage must not be quoted on the terminal by the library that cannot read it.
+    configure_logging(level=settings.logs.level, style=settings.logs.style)
     worklist = open_worklist(settings)
     if dismiss is not None:
         if not by.strip():

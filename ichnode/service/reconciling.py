@@ -17,6 +17,7 @@ import structlog
 from ichnode.domain.clock import Clock, SystemClock
 from ichnode.domain.errors import ConfigurationError, PeerFailure
 from ichnode.domain.holdings import Expected, HeadRule, HeldStudy, days_between
+from ichnode.domain.ids import split_peer
 from ichnode.send.archive import MOST_ANSWERS, Inquiry, fetch, inquire
 from ichnode.send.association import Peer
 from ichnode.settings import DestinationSettings, Settings
@@ -26,7 +27,6 @@ log = structlog.get_logger(__name__)
 
 SLACK = timedelta(hours=1)  # of the modalities' clocks, and of the night when summer time ends
 FETCH_BATCH = 20  # studies that are asked for after one comparison
-_PEER = re.compile(r"(?P<ae>[^@\\]{1,16})@(?P<host>\[[^\]]+\]|[^:@]+):(?P<port>[0-9]{1,5})")
 
 
 class Unreconciled(PeerFailure):
@@ -66,15 +66,15 @@ def archive_of(settings: Settings) -> tuple[str, Peer]:
     for one in settings.outputs:
         if one.name == asked.peer and isinstance(one, DestinationSettings):
             return one.name, Peer(one.host, one.port, one.ae_title, ours, asked.timeout_s)
-    match = _PEER.fullmatch(asked.peer)
-    if match is None or not 0 < int(match["port"]) < 65536:
+    split = split_peer(asked.peer)
+    if split is None:
         known = ", ".join(d.name for d in settings.destinations) or "none is configured"
         raise ConfigurationError(
             f"reconcile.peer {asked.peer!r} is no DICOM destination ({known}) "
             "and not of the form AE@HOST:PORT."
         )
-    address = match["host"].strip("[]"), int(match["port"]), match["ae"]
-    return asked.peer, Peer(*address, ours, asked.timeout_s)
+    ae_title, host, port = split
+    return asked.peer, Peer(host, port, ae_title, ours, asked.timeout_s)
 
 
 def _counted(inquiry: Inquiry, held: Held, expected: Expected) -> Expected:
