@@ -15,6 +15,7 @@ from ichnode.cli import (
     looking,
     models,
     outputs,
+    reconciling,
     running,
     sending,
     simulating,
@@ -83,6 +84,7 @@ sending.register(app)
 administering.register(app)
 models.register(app)
 outputs.register(app)
+reconciling.register(app)
 labelling.register(app)
 training.register(app)
 simulating.register(app)

@@ -51,7 +51,8 @@ def status(
     from ichnode.service.assembly import open_worklist
 
     settings = settings_of(context)
-    facts = _status(open_worklist(settings), settings, limit)
+    worklist = open_worklist(settings)
+    facts = _status(worklist, settings, limit)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -75,6 +76,8 @@ def status(
             console.print(f"[yellow]  {warning}[/yellow]")
     for line in facts["models"]:
         console.print(line)
+    for line in _safety_lines(worklist, facts):
+        console.print(line)
     waiting_s = facts["oldest_undelivered_positive_s"]
     if waiting_s is not None:
         console.print(f"[bold red]A positive has waited {waiting_s:.0f} s for delivery.[/bold red]")
@@ -92,10 +95,57 @@ def _status(worklist: Worklist, settings: Settings, limit: int) -> dict[str, Any
         "queues_s": plain(worklist.views.queue_age()),
         "processes": plain(worklist.views.heartbeats()),
         "models": _models(worklist, settings),
+        **missing_facts(worklist),
+        "commitments": [
+            {"destination": name, "state": state, "documents": count}
+            for (name, state), count in sorted(worklist.views.commitments().items())
+        ],
         "oldest_undelivered_positive_s": (
             (datetime.now(UTC) - since).total_seconds() if since else None
         ),
     }
+
+
+def _safety_lines(worklist: Worklist, facts: dict[str, Any]) -> Iterator[str]:
+    """Say what destinations answer for, and what never came."""
+    for one in facts["commitments"]:
+        yield "commitment of {destination}: {documents} {state}".format(**one)
+    for line in missing_lines(worklist):
+        yield line if line.startswith("Last compared") else f"[bold red]{line}[/bold red]"
+
+
+def missing_facts(worklist: Worklist) -> dict[str, Any]:
+    """Return what is missing and how the comparisons went, for machines; without names."""
+    found = worklist.views.not_received()
+    shown = (
+        *("study_uid", "peer", "accession_number", "study_date", "study_time"),
+        *("nothing_came", "held", "here", "first_seen_at", "fetches", "error"),
+    )
+    return {
+        "not_received": [{key: plain(getattr(row, key)) for key in shown} for row in found.rows],
+        "comparisons": plain(found.comparisons),
+    }
+
+
+def missing_lines(worklist: Worklist) -> list[str]:
+    """Say what is missing and how the comparisons went; without names."""
+    found = worklist.views.not_received()
+    lines = []
+    for row in found.rows:
+        word = "NOT RECEIVED" if row.nothing_came else "INCOMPLETE"
+        held = "?" if row.held is None else row.held
+        began = f"{row.study_date} {row.study_time}".strip()
+        about = f"accession {row.accession_number or '-'}, {began}, {row.here} of {held} images"
+        lines.append(f"{word}: {row.study_uid} ({about}, at {row.peer})")
+    for one in found.comparisons:
+        at = "never" if one.compared_at is None else f"{one.compared_at:%Y-%m-%d %H:%M:%S} UTC"
+        lines.append(
+            f"Last compared to the end with {one.peer}: {at}, {one.studies} CT studies, "
+            f"{one.heads} of them of the head."
+        )
+        if one.error:
+            lines.append(f"The last comparison with {one.peer} FAILED: {one.error}")
+    return lines
 
 
 def _models(worklist: Worklist, settings: Settings) -> list[str]:

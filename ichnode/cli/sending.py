@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ichnode.domain.errors import ConfigurationError
-
-_PEER = re.compile(r"(?P<ae>[^@]{1,16})@(?P<host>\[[^\]]+\]|[^:]+):(?P<port>[0-9]{1,5})")
+from ichnode.domain.ids import split_peer
 
 
 def register(app: typer.Typer) -> None:
@@ -29,12 +27,12 @@ def parse_peer(text: str) -> tuple[str, str, int]:
     ConfigurationError
         When it is not of that form.
     """
-    match = _PEER.fullmatch(text)
-    if match is None or not 0 < int(match["port"]) < 65536:
+    split = split_peer(text)
+    if split is None:
         raise ConfigurationError(
             f"{text!r} is not of the form AE@HOST:PORT, e.g. PACS@10.0.0.5:104."
         )
-    return match["ae"], match["host"].strip("[]"), int(match["port"])
+    return split
 
 
 def send(

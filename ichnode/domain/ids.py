@@ -7,6 +7,7 @@ import uuid
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _LENIENT_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_PEER = re.compile(r"(?P<ae>[^@]{1,16})@(?P<host>\[[^\]]+\]|[^:@]+):(?P<port>[0-9]{1,5})")
 _NAMESPACE = uuid.UUID("1f6a3c0e-7f0c-5b0e-9a55-6b1d2c3e4f50")
 
 AE_TITLE_MAX = 16
@@ -57,3 +58,11 @@ def is_ae_title(text: str) -> bool:
     return 0 < len(text.strip()) <= AE_TITLE_MAX and all(
         " " <= character <= "~" and character != "\\" for character in text
     )
+
+
+def split_peer(text: str) -> tuple[str, str, int] | None:
+    """Split ``AE@HOST:PORT`` into its parts; None where it is not of that form."""
+    match = _PEER.fullmatch(text)
+    if match is None or not is_ae_title(match["ae"]) or not 0 < int(match["port"]) < 65536:
+        return None
+    return match["ae"], match["host"].strip("[]"), int(match["port"])

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from pynetdicom.presentation import PresentationContext
 
 from ichnode.domain.tasks import Answer
+from ichnode.imaging.commitment import PUSH_MODEL
 from ichnode.receive.admission import (
     PLAIN,
     VERIFICATION,
@@ -164,17 +165,20 @@ class Questions:
 
 
 def acceptable(
-    proposed: list[PresentationContext], questions: frozenset[str]
+    proposed: list[PresentationContext], questions: frozenset[str], *, reports: bool = False
 ) -> list[PresentationContext]:
     """Return what may be accepted of what a peer proposes: verification, and all that can be kept.
 
     Made for each association instead of once for all, since private and unknown SOP classes are
-    accepted too, and because a list of every class and syntax takes milliseconds to copy.
+    accepted too, and because a list of every class and syntax takes milliseconds to copy. Storage
+    commitment is accepted for its `reports` only, of a peer in the role of its SCP (PS3.7 D.3.3.4)
+    or one that negotiates no roles.
     """
+    wanted = questions | {VERIFICATION, *((PUSH_MODEL,) if reports else ())}
     offered: dict[str, list[str]] = {}
     for context in proposed:
         abstract = str(context.abstract_syntax)
-        if abstract == VERIFICATION or abstract in questions or is_storage(abstract):
+        if abstract in wanted or is_storage(abstract):
             offered.setdefault(abstract, []).extend(str(s) for s in context.transfer_syntax)
     acceptable = []
     for abstract, syntaxes in offered.items():
@@ -185,5 +189,7 @@ def acceptable(
             context = PresentationContext()
             context.abstract_syntax = abstract
             context.transfer_syntax = usable
+            if abstract == PUSH_MODEL:
+                context.scu_role, context.scp_role = False, True
             acceptable.append(context)
     return acceptable

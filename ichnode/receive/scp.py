@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 
 from ichnode.domain.clock import Clock, SystemClock
+from ichnode.domain.commitment import CommitmentReport
 from ichnode.domain.errors import ConfigurationError, OutOfSpace, PeerFailure
 from ichnode.domain.ids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from ichnode.domain.tasks import Answer
+from ichnode.imaging.commitment import read_report
 from ichnode.receive.admission import (
     NOT_FROM_HERE,
     VERIFICATION,
@@ -43,10 +46,15 @@ from ichnode.settings import NodeSettings, ReceiveSettings
 
 log = structlog.get_logger(__name__)
 
+INVALID_ARGUMENT = 0x0115
 ECHO_S = 10.0
 FLUSH_S = 10.0
 _BACKLOG = 128
 _LINGERING = 64
+
+
+Committed = Callable[[CommitmentReport], bool]
+"""Takes in what a peer reports about storage commitment; False when it was not asked."""
 
 
 @dataclass(slots=True)
@@ -110,6 +118,8 @@ class Receiver:
     budget_bytes : int, optional
         The memory for objects that are being received, over all associations; by default 2 GiB or
         a quarter of the machine's, shared with the other processes.
+    committed : callable, optional
+        Takes in what a peer reports about storage commitment; where it is left out no peer may.
 
     Examples
     --------
@@ -137,7 +147,9 @@ class Receiver:
         services: Services | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         budget_bytes: int | None = None,
+        committed: Committed | None = None,
     ) -> None:
+        self._committed = committed
         self._settings = settings
         self._shared = listener is not None
         # A dot cannot be in a host_id: no host can be mistaken for a process of another.
@@ -332,7 +344,10 @@ class Receiver:
             return False
         with self._left:
             self._visits[association] = _Visit(association, application, caller, time.monotonic())
-        association.offer(acceptable(contexts, application.questions))
+        reports = self._committed is not None
+        if reports:
+            association.bind(evt.EVT_N_EVENT_REPORT, self._on_report)
+        association.offer(acceptable(contexts, application.questions, reports=reports))
         return True
 
     def answer(
@@ -373,6 +388,19 @@ class Receiver:
         else:
             visit.refused += 1
         return status
+
+    def _on_report(self, event: Any) -> tuple[int, None]:
+        """Take in a report about storage commitment: the peer opens an association for it."""
+        try:
+            report = read_report(event.event_type, event.event_information)
+        except Exception as error:  # noqa: BLE001 - garbage fails in pydicom in many ways
+            log.warning("commitment.unreadable", error=type(error).__name__)
+            return INVALID_ARGUMENT, None
+        if report is None or self._committed is None or not self._committed(report):
+            log.warning("commitment.unknown")
+            return INVALID_ARGUMENT, None
+        log.info("commitment.reported", kept=len(report.kept), lost=len(report.lost))
+        return 0x0000, None
 
     def released(self, association: ScannerAssociation) -> None:
         """Pass the hint on that the series of this association may be complete."""

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from ichnode.domain.commitment import CommitmentReport
 from ichnode.domain.retry import RetryPolicy
 from ichnode.domain.series import Arrival, Refusal
 from ichnode.domain.triage import Weights
-from ichnode.settings import Settings
+from ichnode.settings import DestinationSettings, Settings
 from ichnode.worklist import schema
 from ichnode.worklist.engine import connect
 from ichnode.worklist.policy import Policy, Route
@@ -36,7 +37,13 @@ def policy_of(settings: Settings) -> Policy:
         assigning_authority=settings.hl7_listen.assigning_authority,
         keep_reports=settings.hl7_listen.keep_reports,
         destinations=tuple(
-            Route(name=d.name, kinds=d.takes, loopback=d.is_loopback) for d in settings.outputs
+            Route(
+                name=d.name,
+                kinds=d.takes,
+                loopback=d.is_loopback,
+                commit=isinstance(d, DestinationSettings) and d.commit,
+            )
+            for d in settings.outputs
         ),
         weights=Weights(
             settings.rules.ae_title_weights,
@@ -72,6 +79,10 @@ class Door:
     def released(self, association_id: str) -> None:
         """Note that an association ended in order."""
         self.worklist.association_released(association_id)
+
+    def committed(self, report: CommitmentReport) -> bool:
+        """Take in what a destination answers for; False when it was not asked."""
+        return self.worklist.commitments.report(report)
 
     def refuse(self, refusal: Refusal) -> None:
         """Note something that was not kept."""

@@ -20,7 +20,7 @@ from ichnode import __version__
 from ichnode.domain.errors import ConfigurationError, IchnodeError, Transient
 from ichnode.logs import configure_logging
 from ichnode.service import orphans, systemd
-from ichnode.service.assembly import Door, open_worklist
+from ichnode.service.assembly import Door, open_worklist, policy_of
 from ichnode.service.loop import StageLoop
 from ichnode.service.siblings import Siblings
 from ichnode.service.stopping import Stopping
@@ -226,12 +226,14 @@ def _receive(settings: Settings, stopping: Stopping, listener: socket.socket, nu
     from ichnode.service.querying import query_services
 
     with closing(open_worklist(settings)) as worklist:
+        door = Door(worklist)
         receiver = Receiver(
             settings.node,
             settings.receive,
-            Door(worklist),
+            door,
             listener=listener,
             number=number,
+            committed=door.committed if policy_of(settings).committing else None,
             services=query_services(settings, worklist),
         )
         receiver.start()
@@ -354,21 +356,31 @@ def _run_web(settings: Settings, stopping: Stopping) -> None:
 
 
 def _run_housekeep(settings: Settings, stopping: Stopping, arguments: Sequence[str]) -> None:
+    from ichnode.service.committing import LOOK_S as COMMIT_LOOK_S
+    from ichnode.service.committing import Committing
     from ichnode.service.housekeeping import Housekeeping
+    from ichnode.service.reconciling import Reconciliation
     from ichnode.service.retrain_schedule import RetrainSchedule
     from ichnode.service.watching import Watch
 
     with closing(open_worklist(settings)) as worklist:
         schedule, watch = RetrainSchedule(settings, worklist, arguments), Watch(settings, worklist)
+        others: list[tuple[timedelta, Callable[[], object]]] = [
+            (timedelta(seconds=RETRAIN_LOOK_S), schedule.retrain),
+            (timedelta(seconds=WATCH_EVERY_S), watch.watch),
+        ]
+        if every := settings.reconcile.every_minutes:
+            reconciliation = Reconciliation(settings, worklist, stopped=stopping.event.is_set)
+            others.append((timedelta(minutes=every), reconciliation.reconcile))
+        if policy_of(settings).committing:
+            committing = Committing(settings, worklist, stopped=stopping.event.is_set)
+            others.append((timedelta(seconds=COMMIT_LOOK_S), committing.commit))
         keeper = Housekeeping(
             worklist,
             settings.node.spool,
             settings.housekeep,
             settings.receive.reserve_bytes,
-            others=[
-                (timedelta(seconds=RETRAIN_LOOK_S), schedule.retrain),
-                (timedelta(seconds=WATCH_EVERY_S), watch.watch),
-            ],
+            others=others,
         )
         keeper.start()
         Presence(

@@ -68,6 +68,8 @@ class DestinationSettings(Destination):
     """Raise the Scheduled Procedure Step Priority of the study's reading task (UPS)."""
     create_if_missing: bool = False
     """Create a reading task where the study has none."""
+    commit: bool = False
+    """Ask it to answer for documents (storage commitment) before images are purged."""
 
     @property
     def takes(self) -> frozenset[DeliveryKind]:

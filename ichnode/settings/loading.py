@@ -34,6 +34,7 @@ from ichnode.settings.sections import (
     QuerySettings,
     QueueSettings,
     ReceiveSettings,
+    ReconcileSettings,
     ReportSettings,
     RetrainSettings,
     RulesSettings,
@@ -86,6 +87,7 @@ class Settings(BaseSettings):
     subscribers: tuple[SubscriberSettings, ...] = ()
     web: WebSettings = WebSettings()
     housekeep: HousekeepSettings = HousekeepSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
     retrain: RetrainSettings = RetrainSettings()
     logs: LogSettings = LogSettings()
 

@@ -6,9 +6,11 @@ The reasons are in the commented file, deploy/ichnode.toml; docs/configuration.m
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -241,6 +243,74 @@ class HousekeepSettings(Section):
     """Images that a label may still come for are kept so long, within the disk budget."""
     disk_budget_bytes: int = Field(200 << 30, ge=1 << 20)
     """Above this, or when the disk runs short, the oldest delivered studies are purged earlier."""
+
+
+class ReconcileSettings(Section):
+    """Asking an archive for head CTs that never came here."""
+
+    peer: str = ""
+    """The name of a destination, or AE@HOST:PORT; empty asks nobody."""
+    every_minutes: float = Field(0.0, ge=0)
+    """How often housekeeping asks; 0 never does."""
+    hours: float = Field(24.0, gt=0, le=24 * 31)
+    """Studies that began within so many hours are asked for."""
+    grace_minutes: float = Field(30.0, ge=0)
+    """A study may take so long from its beginning, and between two images, to arrive."""
+    time_zone: str = ""
+    """The modalities' time zone, such as Europe/Zurich; empty is this host's."""
+    body_parts: tuple[str, ...] = ("HEAD", "BRAIN", "SKULL", "HEADNECK")
+    patterns: tuple[str, ...] = (
+        r"\bhead",
+        "brain",
+        "crani",
+        "skull",
+        "cereb",
+        "neuro",
+        "stroke",
+        r"\bn?cct\b",
+        "kopf",
+        "hirn",
+        r"sch(ä|ae)del",
+        r"cr[aâ]n[eio]",
+        r"enc[eé]f",
+        r"\bt[eê]te\b",
+        r"\btesta\b",
+    )
+    """Regular expressions: what study or series descriptions of head CTs contain."""
+    least_images: int = Field(8, ge=1)
+    """Series with fewer are not waited for."""
+    whole_studies: bool = True
+    """A series of which nothing came is missing, too."""
+    fetch: bool = False
+    """Have what is missing sent to us by C-MOVE, without a person."""
+    move_destination: str = ""
+    """What the archive calls us; empty is receive.ae_title."""
+    timeout_s: float = Field(30.0, gt=0)
+
+    @field_validator("patterns")
+    @classmethod
+    def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value:
+            try:
+                ZoneInfo(value)
+            except (ValueError, OSError, KeyError):
+                raise ValueError(f"{value!r} is no time zone that this host knows") from None
+        return value
+
+    @field_validator("move_destination")
+    @classmethod
+    def _title(cls, value: str) -> str:
+        return _ae_title(value) if value else value
 
 
 class RetrainSettings(Section):

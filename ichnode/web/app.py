@@ -22,7 +22,7 @@ from ichnode.domain.clock import Clock, SystemClock
 from ichnode.domain.errors import Transient
 from ichnode.domain.ids import is_uid
 from ichnode.domain.lifecycle import Band
-from ichnode.web import facts, health, lines, metrics, wording
+from ichnode.web import absences, facts, health, lines, metrics, wording
 from ichnode.web.guarding import Guard
 from ichnode.web.views import Heartbeats, Mode, StudyStory, Views
 
@@ -142,6 +142,7 @@ def _serve_pages(app: FastAPI, views: Views, pages: Pages) -> None:
             first=offset == 0,
             newer=max(0, offset - PAGE) if offset else None,
             older=offset + PAGE if more else None,
+            missing=absences.banner(views.not_received()),
         )
 
     @app.get("/studies/{uid}")
@@ -162,6 +163,16 @@ def _serve_pages(app: FastAPI, views: Views, pages: Pages) -> None:
         now = pages.now()
         rows = [lines.not_analysed_line(row, now) for row in views.not_analysed(PAGE)]
         return pages.show("not_analysed.html", "/not-analysed", rows=rows)
+
+    @app.get("/not-received")
+    def not_received() -> HTMLResponse:
+        now, found = pages.now(), views.not_received()
+        return pages.show(
+            "not_received.html",
+            "/not-received",
+            rows=[absences.absent_line(row, now) for row in found.rows],
+            comparisons=absences.comparison_lines(found, now),
+        )
 
     @app.get("/refusals")
     def refusals() -> HTMLResponse:

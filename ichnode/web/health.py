@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from ichnode.domain.errors import Transient
-from ichnode.web.views import HeartbeatRow, Heartbeats, Views
+from ichnode.web.views import HeartbeatRow, Heartbeats, NotReceived, Views
 
 ROLES = ("receive", "infer", "deliver", "housekeep")
 """Whose heartbeat is looked for in every node; the web role is the one that answers."""
@@ -67,6 +67,8 @@ def _of_worklist(
         yield _role(role, beats)
     yield from _model(beats)
     yield _positives(views.oldest_undelivered_positive(), now)
+    yield from _arrivals(views.not_received())
+    yield from _commitments(views.commitments())
 
 
 def _disk(free_bytes: Callable[[], int], reserve_bytes: int) -> Check:
@@ -101,6 +103,37 @@ def _model(beats: Sequence[HeartbeatRow]) -> Iterator[Check]:
     """Pass on what the watch over a new model says: a warning, and no reason to wake anybody."""
     if warnings := warnings_of(beats):
         yield Check("model", True, f"Warning: {' '.join(warnings)}")
+
+
+def _arrivals(found: NotReceived) -> Iterator[Check]:
+    """Warn of studies that never came, and of an archive that could not be asked.
+
+    No reason to wake anybody through a restart: `ichnode_not_received` is there for an alarm.
+    """
+    warnings = []
+    if found.rows:
+        warnings.append(
+            f"Head CTs of the PACS that did not arrive, or not whole: {len(found.rows)}."
+        )
+    warnings += [
+        f"{one.peer} was not compared: {one.error}" for one in found.comparisons if one.error
+    ]
+    if warnings:
+        yield Check("arrivals", True, f"Warning: {' '.join(warnings)}")
+    elif found.comparisons:
+        yield Check("arrivals", True, "The last comparison with the PACS found nothing missing.")
+
+
+def _commitments(counts: Mapping[tuple[str, str], int]) -> Iterator[Check]:
+    """Warn of destinations that do not answer for what they were given."""
+    words = {"refused": "does no storage commitment", "failed": "does not answer for documents"}
+    warnings = [
+        f"{destination} {words[state]}: {count}."
+        for (destination, state), count in sorted(counts.items())
+        if state in words and count
+    ]
+    if warnings:
+        yield Check("commitment", True, f"Warning: {' '.join(warnings)}")
 
 
 def _positives(since: datetime | None, now: datetime) -> Check:

@@ -109,6 +109,13 @@ class Exposition(Collector):
             "What the watch over a new model finds different since its promotion",
             len(warnings_of(self._beats())),
         )
+        yield from self._of_arrivals()
+        yield _gauges(
+            "ichnode_commitments",
+            "Documents that a destination is to answer for, by state",
+            ("destination", "state"),
+            self._views.commitments().items(),
+        )
         yield _gauge(
             "ichnode_spool_free_bytes", "Free on the disk of the spool", self._free_bytes()
         )
@@ -132,6 +139,29 @@ class Exposition(Collector):
             "Series that were not analysed, by reason",
             ("reason",),
             [((code,), n) for code, n in self._views.not_analysed_by_reason().items()],
+        )
+
+    def _of_arrivals(self) -> Iterator[Metric]:
+        found = self._views.not_received()
+        nothing = sum(row.nothing_came for row in found.rows)
+        yield _gauges(
+            "ichnode_not_received",
+            "Head CTs that the PACS has and that are not here, or not whole",
+            ("state",),
+            [(("absent",), nothing), (("incomplete",), len(found.rows) - nothing)],
+        )
+        now, never = self._now(), float("inf")
+        yield _gauges(
+            "ichnode_comparison_age_seconds",
+            "Time since the last comparison with a PACS that went well",
+            ("peer",),
+            [
+                (
+                    (one.peer,),
+                    never if one.compared_at is None else (now - one.compared_at).total_seconds(),
+                )
+                for one in found.comparisons
+            ],
         )
 
     def _oldest_positive_s(self) -> float:

@@ -140,7 +140,7 @@ class Outbox:
         return DeliveryWork(
             lease=leases.lease_of(rows[0]),
             destination=destination,
-            items=tuple(_item(transaction, row) for row in rows),
+            items=tuple(item_of(transaction, row) for row in rows),
         )
 
     def _is_spent(self, transaction: Transaction, row: t.Delivery) -> bool:
@@ -216,7 +216,7 @@ class Outbox:
             if analysis is None:
                 raise ConfigurationError("No series of that study has a result yet.")
             rows = _rehearsed(transaction, study, analysis, routes[0])
-            return tuple(_as_an_alert(_item(transaction, row)) for row in rows)
+            return tuple(_as_an_alert(item_of(transaction, row)) for row in rows)
 
     def _result(self, transaction: Transaction, row: t.Delivery, result: DeliveryResult) -> None:
         match result:
@@ -347,7 +347,8 @@ def _is_acknowledged(row: t.Delivery, outcome: DeliveryOutcome) -> bool:
     return isinstance(outcome.results.get(row.id), Acknowledged)
 
 
-def _item(transaction: Transaction, row: t.Delivery) -> DeliveryItem:
+def item_of(transaction: Transaction, row: t.Delivery) -> DeliveryItem:
+    """Return what is sent for a row."""
     return DeliveryItem(
         delivery_id=row.id,
         kind=row.kind,

@@ -50,6 +50,16 @@ class Gauges:
             ).all()
         return {(destination, state.value): int(count) for destination, state, count in rows}
 
+    def commitments(self) -> dict[tuple[str, str], int]:
+        """Return how many documents each destination is to answer for, by state."""
+        with self._database.reading() as transaction:
+            rows = transaction.session.execute(
+                select(t.Commitment.destination, t.Commitment.state, func.count()).group_by(
+                    t.Commitment.destination, t.Commitment.state
+                )
+            ).all()
+        return {(destination, state.value): int(count) for destination, state, count in rows}
+
     def not_analysed_by_reason(self) -> dict[str, int]:
         """Return how many series were not analysed, by the code of the reason."""
         with self._database.reading() as transaction:

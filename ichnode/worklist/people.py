@@ -27,6 +27,7 @@ from ichnode.domain.telling import Seen
 from ichnode.worklist import tables as t
 from ichnode.worklist.alerts import note_look, withdraw
 from ichnode.worklist.columns import plain
+from ichnode.worklist.commitments import requeue_commitments
 from ichnode.worklist.dueness import set_due
 from ichnode.worklist.outbox import covers
 from ichnode.worklist.policy import Policy
@@ -111,6 +112,7 @@ class People:
     def requeue_deliveries(self, destination: str) -> int:
         """Try everything again that was given up for a destination; return how many."""
         with self._database.writing() as transaction:
+            requeue_commitments(transaction, destination)
             return _requeue_deliveries(transaction, t.Delivery.destination == destination)
 
     def lower(self, study_uid: str, by: str, reason: str) -> bool:

@@ -20,11 +20,14 @@ class Route:
         What it is sent.
     loopback : bool
         Whether it is on this machine, and so open before anybody commissioned a model.
+    commit : bool
+        Whether it is to answer for documents before anything is purged.
     """
 
     name: str
     kinds: frozenset[DeliveryKind] = frozenset(("sr", "sc"))
     loopback: bool = False
+    commit: bool = False
 
     def takes(self, kind: DeliveryKind) -> bool:
         """Say whether the destination wants this kind."""
@@ -96,6 +99,11 @@ class Policy:
     def lease(self) -> timedelta:
         """How long a claim is good for."""
         return timedelta(seconds=self.lease_s)
+
+    @property
+    def committing(self) -> frozenset[str]:
+        """The destinations that are to answer for what they were given."""
+        return frozenset(route.name for route in self.destinations if route.commit)
 
     def takers(self, kind: DeliveryKind) -> tuple[Route, ...]:
         """Return the destinations that want this kind."""

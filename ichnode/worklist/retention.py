@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, sel
 
 from ichnode.domain.lifecycle import Delivery, Document
 from ichnode.worklist import tables as t
+from ichnode.worklist.commitments import is_unsafe
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 from ichnode.worklist.truths import was_analysed
@@ -40,7 +41,7 @@ class Retention:
 
         Only of studies about which nothing is owed any more: no series to be looked at, no
         document to be built, nothing undelivered but what was withheld or, if not positive, given
-        up.
+        up, and nothing that a destination is still to answer for.
 
         Parameters
         ----------
@@ -62,7 +63,7 @@ class Retention:
                     t.Study.purged_at.is_(None),
                     t.Study.last_arrived_at <= transaction.now - older_than,
                     ~_may_serve_training(transaction.now - label_wait),
-                    *_nothing_is_owed(),
+                    *_nothing_is_owed(self._policy),
                 )
                 .order_by(t.Study.last_arrived_at, t.Study.id, t.Instance.id)
                 .limit(limit)
@@ -87,7 +88,7 @@ class Retention:
                     .where(
                         t.Instance.id.in_(wanted),
                         t.Instance.purged_at.is_(None),
-                        *_nothing_is_owed(),
+                        *_nothing_is_owed(self._policy),
                     )
                     .order_by(t.Instance.id)
                 )
@@ -161,7 +162,7 @@ class Retention:
             mine.at, mine.detail = transaction.now, detail or {}
 
 
-def _nothing_is_owed() -> list[ColumnElement[bool]]:
+def _nothing_is_owed(policy: Policy) -> list[ColumnElement[bool]]:
     """Return the conditions that a study is done with, correlated to `Study`."""
     return [
         ~exists()
@@ -175,6 +176,7 @@ def _nothing_is_owed() -> list[ColumnElement[bool]]:
                 and_(t.Delivery.state == Delivery.FAILED, t.Delivery.urgent),
             ),
         ),
+        *([~is_unsafe(policy.committing)] if policy.committing else []),
     ]
 
 

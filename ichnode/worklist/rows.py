@@ -182,3 +182,46 @@ class Pulse:
     at: datetime
     age_s: float
     detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentRow:
+    """A study that an archive has and that is not here, or not whole. Holds PHI."""
+
+    study_uid: str
+    peer: str
+    nothing_came: bool  # else some of it did
+    held: int | None  # images that should be here, as far as the archive tells
+    here: int  # and of those so many are
+    series_missing: int
+    patient_name: str = field(repr=False)
+    patient_id: str = field(repr=False)
+    accession_number: str = field(repr=False)
+    study_date: str = field(repr=False)
+    study_time: str = field(repr=False)
+    study_description: str = field(repr=False)
+    first_seen_at: datetime
+    last_seen_at: datetime
+    fetches: int
+    fetched_at: datetime | None
+    error: str  # of the last time that it was asked for
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRow:
+    """How the last comparison with an archive went."""
+
+    peer: str
+    tried_at: datetime
+    compared_at: datetime | None  # the last that went well
+    studies: int
+    heads: int
+    error: str  # empty where the last one went well, and the next is not overdue
+
+
+@dataclass(frozen=True, slots=True)
+class NotReceived:
+    """What is missing; without a comparison that went well, nobody knows."""
+
+    rows: tuple[AbsentRow, ...]
+    comparisons: tuple[ComparisonRow, ...]

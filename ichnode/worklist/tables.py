@@ -28,6 +28,8 @@ from ichnode.domain.findings import Finding as FindingValue
 from ichnode.domain.series import Header
 from ichnode.domain.telling import Seen
 from ichnode.domain.work import DOCUMENT_KINDS, DeliveryKind, DocumentKind, Phase
+from ichnode.worklist.absence import Absent as Absent
+from ichnode.worklist.absence import Comparison as Comparison
 from ichnode.worklist.columns import (
     HeaderText,
     JsonText,
@@ -41,6 +43,7 @@ from ichnode.worklist.learning import Feedback as Feedback
 from ichnode.worklist.learning import Label as Label
 from ichnode.worklist.learning import Shadow as Shadow
 from ichnode.worklist.mapping import Base, Code, Digest, Leased, Uid, partial, whole_lease
+from ichnode.worklist.promise import Commitment as Commitment
 from ichnode.worklist.reading import Notice as Notice
 from ichnode.worklist.reading import Subscription as Subscription
 from ichnode.worklist.reading import Task as Task

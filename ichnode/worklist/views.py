@@ -17,12 +17,14 @@ from ichnode.worklist import tables as t
 from ichnode.worklist.gauges import Gauges
 from ichnode.worklist.order import list_ranges
 from ichnode.worklist.policy import Policy
+from ichnode.worklist.reconciling import not_received
 from ichnode.worklist.rows import (
     DeliveryRow,
     DocumentRow,
     EventRow,
     FindingRow,
     ListRow,
+    NotReceived,
     SeriesRow,
     SeriesStory,
     StudyStory,
@@ -115,6 +117,11 @@ class Views(Gauges):
                 .limit(limit)
             )
             return [_refusal(event) for event in events]
+
+    def not_received(self) -> NotReceived:
+        """Return what an archive has and what is not here, the latest first."""
+        with self._database.reading() as transaction:
+            return not_received(transaction)
 
     def deliveries(
         self,

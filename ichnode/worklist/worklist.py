@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from ichnode.domain.clock import Clock
 from ichnode.worklist.analyses import AnalysisQueue
 from ichnode.worklist.cases import Cases
+from ichnode.worklist.commitments import Commitments
 from ichnode.worklist.deliveries import Outbox
 from ichnode.worklist.documents import DocumentQueue
 from ichnode.worklist.history import ModelHistory
@@ -16,6 +17,7 @@ from ichnode.worklist.labels import LabelBook
 from ichnode.worklist.orders import OrderBook
 from ichnode.worklist.people import People
 from ichnode.worklist.policy import Policy
+from ichnode.worklist.reconciling import Reconciling
 from ichnode.worklist.recording import Recording
 from ichnode.worklist.retention import Retention
 from ichnode.worklist.shadows import Challenger, ShadowQueue
@@ -59,6 +61,10 @@ class Worklist(Recording, People, Retention):
         What happened to the models.
     tasks : Tasks
         The list as others ask for it: reading tasks.
+    commitments : Commitments
+        What destinations answer for.
+    reconciling : Reconciling
+        What an archive has and what did not come.
     """
 
     def __init__(self, engine: Engine, policy: Policy, clock: Clock | None = None) -> None:
@@ -73,6 +79,8 @@ class Worklist(Recording, People, Retention):
         self.cases = Cases(database)
         self.history = ModelHistory(database)
         self.tasks = Tasks(database, policy)
+        self.commitments = Commitments(database, policy)
+        self.reconciling = Reconciling(database)
 
     def outbox(self, shut: Callable[[], frozenset[str]]) -> Outbox:
         """Return the queue of deliveries that leaves alone what `shut` says at each claim."""

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ichnode.domain.errors import WorklistDown
 from ichnode.web import health, metrics
+from ichnode.worklist.rows import NotReceived
 
 NOW = datetime(2026, 3, 4, 14, 30, tzinfo=UTC)
 
@@ -39,6 +40,12 @@ class Answers:
     oldest_s: float | None = None
     took: tuple[Took, ...] = ()
     down: bool = False
+
+    def commitments(self) -> dict[tuple[str, str], int]:
+        return {}
+
+    def not_received(self) -> NotReceived:
+        return NotReceived((), ())
 
     def counts(self) -> dict[str, dict[str, int]]:
         return {

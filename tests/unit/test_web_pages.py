@@ -18,6 +18,7 @@ from ichnode.domain.series import Refusal
 from ichnode.web.app import PAGE, create_app
 from ichnode.web.serving import WebServer
 from ichnode.web.views import Mode
+from ichnode.worklist.rows import NotReceived
 
 NOW = datetime(2026, 3, 4, 14, 30, tzinfo=UTC)
 HOSTILE = '<script>alert("1")</script>^<img src=x onerror=alert(2)>'
@@ -131,6 +132,12 @@ class SmallWorklist:
 
     def refusals(self, limit: int) -> list[Refusal]:
         return self.refused[:limit]
+
+    def commitments(self) -> dict[tuple[str, str], int]:
+        return {}
+
+    def not_received(self) -> NotReceived:
+        return NotReceived((), ())
 
     def counts(self) -> dict[str, dict[str, int]]:
         return {"studies": {}, "series": {}, "documents": {}}
