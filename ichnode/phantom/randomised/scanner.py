@@ -46,7 +46,7 @@ def expose(
     hu = blur(hu.clamp(-1000, 1800), rng.uniform(0.35, 0.95) * 1.45 / px)
     marred = _streak(rng, px, _harden(rng, px, hu, bone, inside), bone)
     hu = marred if realism.distractors else hu
-    noise_hu = log_uniform(rng, 0.7, 4.2)
+    noise_hu = log_uniform(rng, 0.7, 5.5)
     grain = rng.uniform(0.45, 1.4) / px
     noise = torch.randn(hu.shape, generator=chance, device=hu.device)
     noise = blur(noise, grain) if realism.grain else noise
@@ -60,10 +60,15 @@ def expose(
 def _harden(
     rng: np.random.Generator, px: float, hu: Tensor, bone: Tensor, inside: Tensor
 ) -> Tensor:
-    """Brighten what lies beside bone, and darken or brighten the middle a little."""
-    near = blur(bone, rng.uniform(2.5, 6) / px)
+    """Brighten what lies beside bone, and darken or brighten the middle a little.
+
+    A head scanned in life has cortex 10 to 15 HU brighter at 5 mm from the bone than in the depth,
+    and 25 to 40 HU near the vertex, where bone is cut at a slant and surrounds a small brain. What
+    is blurred bone here grows there likewise.
+    """
+    near = blur(bone, log_uniform(rng, 4, 16) / px)
     far = blur(bone, 18 / px)
-    return hu + (rng.uniform(0, 22) * near + rng.uniform(-8, 8) * far) * inside
+    return hu + (rng.uniform(0, 130) * near + rng.uniform(-12, 12) * far) * inside
 
 
 def _streak(rng: np.random.Generator, px: float, hu: Tensor, bone: Tensor) -> Tensor:

@@ -200,8 +200,8 @@ def _brain(
     pale = (pale + outer * (1 - ribbon - pale)) * (1 - wet)
     empty = ((0.35 - grey - white - fluid) / 0.3).clamp(0, 1)  # in the cavity, outside the brain
     shell = rng.uniform(0, 0.2) if tight else rng.uniform(0, 1)
-    white_hu = rng.uniform(23, 31)
-    grey_hu, fluid_hu = white_hu + rng.uniform(3, 10), rng.uniform(1, 13)
+    white_hu = rng.uniform(23, 32)
+    grey_hu, fluid_hu = white_hu + rng.uniform(4, 11), rng.uniform(1, 13)
     hu = grey_hu + (white_hu - grey_hu) * pale + (fluid_hu - grey_hu) * wet
     gap = shell * fluid_hu + (1 - shell) * grey_hu
     hu = (
