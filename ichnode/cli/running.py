@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -37,7 +39,19 @@ def run(
     arguments = said.arguments()
     if role is None:
         raise typer.Exit(run_node(settings, arguments))
-    raise typer.Exit(run_role(role, settings, arguments))
+    _leave(run_role(role, settings, arguments))
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process of a role that has stopped, without taking the interpreter down.
+
+    Everything is closed by now. Native threads of torch may still run, and the end of the
+    interpreter beneath them has been seen to abort the process on a busy machine: a stop in order
+    that looks like a crash.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def demo(

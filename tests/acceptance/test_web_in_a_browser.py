@@ -12,6 +12,7 @@ from ichnode.domain.lifecycle import Band, Delivery
 from ichnode.web.app import create_app
 from ichnode.web.serving import WebServer
 from ichnode.web.views import Mode
+from ichnode.worklist.rows import NotReceived
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
@@ -75,6 +76,9 @@ class ThreeStudies:
 
     def reading_list(self, limit: int, offset: int) -> list[Row]:
         return self.rows[offset : offset + limit]
+
+    def not_received(self) -> NotReceived:
+        return NotReceived((), ())
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def commission(config, *arguments, stdin=""):
 def test_what_waits_is_shown_before_and_what_went_after(config):
     """Six are withheld; for one scanner four of them go, the other two after that."""
     shown = commission(config, "--dry-run")
-    assert "opened: far (FAR@192.0.2.1:104) for sr, ups" in shown
+    assert "opened: far (DICOM, FAR@192.0.2.1:104) for sr, ups" in shown
     assert "Withheld in the last 24 h: 6 deliveries" in shown
     refused = commission(config, stdin="n\n")
     assert "Withheld in the last 24 h: 6 deliveries" in refused
