@@ -251,7 +251,8 @@ def overview() -> Iterator[tuple[object, ...]]:
     for uid, option in SCU.items():
         yield _name(uid), uid, option, _as_scp(uid)
     yield _name(EVENT), EVENT, "no", "option `query.enabled`; the node opens the association"
-    yield "Storage, every other class", "[annex](#classes-that-are-stored)", "no", "yes"
+    others = "[annex](#classes-that-are-stored)"
+    yield "Storage, every other class", others, "the command `ichnode send`", "yes"
 
 
 @table_of("", "value")
@@ -390,21 +391,27 @@ def _numbers(module: ModuleType) -> list[tuple[str, int]]:
     return [(name, value) for name, value in vars(module).items() if isinstance(value, int)]
 
 
-@table_of("AE", "SOP class", "UID", "service")
+@table_of("AE", "SOP class", "UID", "transfer syntaxes", "service")
 def proposed_contexts() -> Iterator[tuple[object, ...]]:
-    """Yield what the node proposes; each with each of two transfer syntaxes."""
-    yield "DELIVER", _name(admission.VERIFICATION), admission.VERIFICATION, "C-ECHO"
+    """Yield what the node proposes; a test compares it with what comes to a peer."""
+    little = {association.EXPLICIT_LE, association.IMPLICIT_LE}
+
+    def row(ae: str, uid: str, service: str) -> tuple[object, ...]:
+        syntaxes = little if uid != admission.VERIFICATION else {association.IMPLICIT_LE}
+        return ae, _name(uid), uid, ", ".join(_name(one) for one in sorted(syntaxes)), service
+
+    yield row("DELIVER", admission.VERIFICATION, "C-ECHO, by `ichnode echo` and `ichnode doctor`")
     for uid in (*scu.SR_CLASSES, key_image.SECONDARY_CAPTURE):
-        yield "DELIVER", _name(uid), uid, "C-STORE"
+        yield row("DELIVER", uid, "C-STORE")
     for uid in (outbox.KEY_OBJECT_SELECTION, outbox.GRAYSCALE_PRESENTATION_STATE):
-        yield "DELIVER", _name(uid), uid, f"C-STORE, {SCU[uid]}"
+        yield row("DELIVER", uid, f"C-STORE, {SCU[uid]}")
     services = {ups.PULL: "C-FIND, N-SET", ups.PUSH: "N-CREATE"}
     for uid in dict.fromkeys(uid for uid, _ in ups._offer(create=True)):
-        yield "DELIVER", _name(uid), uid, f"{services.get(uid, 'C-FIND')}, {SCU[uid]}"
-    yield "DELIVER", _name(EVENT), EVENT, "N-EVENT-REPORT; we are SCP, by role selection"
-    yield "RECONCILE", _name(archive.FIND), archive.FIND, "C-FIND"
-    yield "RECONCILE", _name(archive.MOVE), archive.MOVE, "C-MOVE, to our own AE title"
-    yield "COMMIT", _name(PUSH_MODEL), PUSH_MODEL, "N-ACTION"
+        yield row("DELIVER", uid, f"{services.get(uid, 'C-FIND')}, {SCU[uid]}")
+    yield row("DELIVER", EVENT, "N-EVENT-REPORT; we are SCP, by role selection")
+    yield row("RECONCILE", archive.FIND, "C-FIND")
+    yield row("RECONCILE", archive.MOVE, "C-MOVE, to our own AE title")
+    yield row("COMMIT", PUSH_MODEL, "N-ACTION")
 
 
 @table_of("level", "keys asked for")

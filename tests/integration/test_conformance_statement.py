@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from pydicom import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom import AE
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
+from ichnode.domain.errors import PeerFailure
+from ichnode.domain.work import StoredDocument
 from ichnode.imaging.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from ichnode.query.answers import Answers
 from ichnode.query.book import Book
 from ichnode.receive.admission import PLAIN
 from ichnode.receive.scp import Receiver
-from ichnode.settings import NodeSettings, ReceiveSettings
+from ichnode.send.archive import fetch, inquire
+from ichnode.send.association import Peer
+from ichnode.send.commitment import ask_commitment
+from ichnode.send.scu import StoreMechanism
+from ichnode.send.sender import echo
+from ichnode.send.ups import UpsMechanism
+from ichnode.service.querying import _associate
+from ichnode.settings import NodeSettings, ReceiveSettings, SubscriberSettings
+from tests.documents import delivery_work, priority_work, study_ref
 from tests.query_kit import query_settings
 from tests.scanner import LIMIT_S, Notebook, scanner
 
@@ -151,3 +162,56 @@ def test_nobody_is_promised_storage(full: int) -> None:
     with scanner(full, contexts=[(PUSH_MODEL, [ExplicitVRLittleEndian])]) as association:
         answer, _ = association.send_n_action(asked, 1, PUSH_MODEL, PUSH_MODEL_INSTANCE)
     assert answer.Status == 0x0110
+
+
+def proposed_to(propose: Callable[[Peer], object]) -> set[tuple[str, str]]:
+    """Let the node associate with a peer that takes nothing; return what it proposed."""
+    heard: set[tuple[str, str]] = set()
+
+    def hear(event: Any) -> None:
+        for context in event.assoc.requestor.requested_contexts:
+            heard.update((str(context.abstract_syntax), str(s)) for s in context.transfer_syntax)
+
+    entity = AE("PEER")
+    entity.add_supported_context("1.2.3")
+    server = entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_REQUESTED, hear)]
+    )
+    try:
+        with contextlib.suppress(PeerFailure):
+            propose(Peer("127.0.0.1", int(server.server_address[1]), "PEER", "ICHNODE", LIMIT_S))
+    finally:
+        server.shutdown()
+    return heard
+
+
+def test_what_the_node_proposes_is_what_the_page_says(tmp_path: Path) -> None:
+    """Every way to associate with a peer, and no class that is not in the table."""
+    rows = table("proposed_contexts")
+    names = {str(UID(one).name): str(one) for one in PLAIN}
+    expected = {(row[2], names[name]) for row in rows for name in row[3].split(", ")}
+    classes = [row[2] for row in rows if row[4].startswith("C-STORE")]
+    documents = delivery_work(
+        [StoredDocument(one, "1.2", ExplicitVRLittleEndian, "none") for one in classes]
+    ).items
+    alerts = priority_work(study_ref()).items
+    subscriber = {"name": "one", "ae_title": "PEER", "host": "127.0.0.1"}
+
+    def subscribed(peer: Peer) -> None:
+        with _associate(SubscriberSettings(**subscriber, port=peer.port), "ICHNODE"):
+            pass
+
+    def asked(peer: Peer) -> None:
+        with inquire(peer):
+            pass
+
+    ways: list[Callable[[Peer], object]] = [
+        lambda peer: echo(peer.host, peer.port, called_ae="PEER", calling_ae="ICHNODE"),
+        lambda peer: list(StoreMechanism(peer, tmp_path).deliver(documents)),
+        lambda peer: list(UpsMechanism(peer, create_if_missing=True).deliver(alerts)),
+        subscribed,
+        asked,
+        lambda peer: fetch(peer, "1.2", "ICHNODE"),
+        lambda peer: ask_commitment(peer, "1.2", [], lambda _report: False),
+    ]
+    assert set().union(*map(proposed_to, ways)) == expected
