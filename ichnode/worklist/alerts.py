@@ -92,6 +92,13 @@ def is_unread(
     return all(_images_at(transaction, one) <= seen_at for one in told)
 
 
+def was_silenced(transaction: Transaction, study: t.Study) -> bool:
+    """Say whether an alert of the latest revision that has any is suppressed."""
+    alerts = list(_alerts(transaction, study, ~is_withdrawal()))
+    latest = max((one.revision for one in alerts), default=0)
+    return any(a.revision == latest and a.state is Delivery.SUPPRESSED for a in alerts)
+
+
 def note_look(transaction: Transaction, study: t.Study, how: Seen, at: datetime, by: str) -> None:
     """Note that a person has seen a study, and suppress the alerts that this makes needless.
 

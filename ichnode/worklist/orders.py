@@ -32,7 +32,7 @@ from ichnode.worklist import tables as t
 from ichnode.worklist.alerts import note_look
 from ichnode.worklist.columns import plain
 from ichnode.worklist.dueness import set_due
-from ichnode.worklist.notices import tell_of_state
+from ichnode.worklist.notices import outgrow_priority, tell_of_state
 from ichnode.worklist.ordering import fits, raise_order
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
@@ -195,6 +195,7 @@ class _Hearing:
             if raise_order(study, heard.priority, self._policy.weights):
                 self._hasten(study)
                 self._tell(study, "ordered", before=before or None, priority=heard.priority)
+                outgrow_priority(self._transaction, study, study.band)
                 tell_of_state(self._transaction, study)  # the priority of its task may be another
                 changed += 1
         return changed
