@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,13 @@ class OrderHeard:
 
 @dataclass(frozen=True, slots=True)
 class ReportHeard:
-    """The final report of a study, or the correction of one."""
+    """The final report of a study, or the correction of one; `at` is when, where that is said."""
 
     accession_number: str = field(repr=False)
     patients: tuple[PatientKey, ...]
     text: str = field(repr=False)
     corrected: bool
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

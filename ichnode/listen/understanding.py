@@ -10,6 +10,7 @@ priorities as dcm4chee maps them (hl7-order2dcm.xsl).
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 from ichnode.domain.hearing import (
     Demographics,
@@ -34,6 +35,7 @@ _ENDED = frozenset(("CA", "OC", "DC", "OD", "CR", "DR", "UC", "UD"))  # the orde
 _FINAL = frozenset("FC")
 _TEXTS = frozenset(("TX", "FT", "ST"))
 _TAKEN_BACK = frozenset("DWX")
+_TIME_STAMP = re.compile(r"(\d{12}(?:\d{2})?)(?:\.\d+)?([+-]\d{4})?", re.ASCII)
 _DAY = re.compile(r"\d{8}")
 _SEXES = {"M": "M", "F": "F", "O": "O", "A": "O"}
 _NOT_IN_NAMES = re.compile(r"[\^=\\\r\n]")
@@ -84,10 +86,24 @@ def _reports(message: Received) -> list[Heard]:
         status = request.value(25).upper() if request is not None else ""
         if status in _FINAL:
             text = "\n".join(_texts(group))
-            found.append(
-                ReportHeard(_accession_number(group), patients, text, corrected=status == "C")
-            )
+            at = _moment(request.value(22)) if request is not None else None
+            number = _accession_number(group)
+            found.append(ReportHeard(number, patients, text, corrected=status == "C", at=at))
     return found
+
+
+def _moment(written: str) -> datetime | None:
+    """Return a time stamp of a minute at least; without a zone it is of this host's."""
+    found = _TIME_STAMP.fullmatch(written)
+    if found is None:
+        return None
+    try:
+        stamp = datetime.strptime(  # noqa: DTZ007 - the zone may be left out
+            found[1].ljust(14, "0") + (found[2] or ""), f"%Y%m%d%H%M%S{'%z' if found[2] else ''}"
+        )
+        return stamp.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _merges(message: Received) -> list[Heard]:

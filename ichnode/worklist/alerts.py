@@ -14,7 +14,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, exists, func, select
 
-from ichnode.domain.lifecycle import DELIVERY, Band, DeliveryEvent, advance
+from ichnode.domain.lifecycle import DELIVERY, Band, Delivery, DeliveryEvent, advance
 from ichnode.domain.telling import PENDING, Seen, Told, is_needed, standing
 from ichnode.domain.work import ALERT_KINDS, WITHDRAWABLE
 from ichnode.worklist import tables as t
@@ -68,6 +68,35 @@ def owe_alert(
                 due_at=due_at,
                 because=because,
             )
+
+
+def is_unread(
+    transaction: Transaction, policy: Policy, study: t.Study, analysis: t.Analysis
+) -> bool:
+    """Say whether a positive rests on images that nobody has seen, and none such was told.
+
+    A study has one alert. But where that was of images that a person has reported, or was
+    suppressed because a person opened them, a control scan that bleeds would be told to nobody. The
+    caller holds the study's row.
+    """
+    seen_at = study.seen_at
+    if seen_at is None or not any(policy.takers(kind) for kind in ALERT_KINDS):
+        return False
+    if _images_at(transaction, analysis) <= seen_at:
+        return False
+    alerts = list(_alerts(transaction, study, ~is_withdrawal()))
+    if study.seen_how is Seen.OPENED and any(a.state is not Delivery.SUPPRESSED for a in alerts):
+        return False
+    session = transaction.session
+    told = [session.get_one(t.Analysis, key) for key in {one.analysis_id for one in alerts}]
+    return all(_images_at(transaction, one) <= seen_at for one in told)
+
+
+def was_silenced(transaction: Transaction, study: t.Study) -> bool:
+    """Say whether an alert of the latest revision that has any is suppressed."""
+    alerts = list(_alerts(transaction, study, ~is_withdrawal()))
+    latest = max((one.revision for one in alerts), default=0)
+    return any(a.revision == latest and a.state is Delivery.SUPPRESSED for a in alerts)
 
 
 def note_look(transaction: Transaction, study: t.Study, how: Seen, at: datetime, by: str) -> None:

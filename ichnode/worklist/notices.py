@@ -11,7 +11,7 @@ from typing import assert_never
 from sqlalchemy import ColumnElement, delete, exists, or_, select
 from sqlalchemy.orm import aliased
 
-from ichnode.domain.lifecycle import Reception, Task
+from ichnode.domain.lifecycle import Band, Reception, Task
 from ichnode.domain.tasks import NoticeItem, task_uid
 from ichnode.domain.triage import reading_priority
 from ichnode.domain.work import (
@@ -30,6 +30,7 @@ from ichnode.worklist.transactions import Database, Transaction
 
 STATE_REPORT, CANCEL_REQUESTED, PROGRESS_REPORT, ASSIGNED = 1, 2, 3, 5
 """Event Type IDs (PS3.4 Table CC.2.4-1)."""
+_HIGHEST_FIRST = ("HIGH", "MEDIUM", "LOW")
 KEPT = timedelta(days=1)
 """A subscriber that was away for longer learns the state of things by asking."""
 BATCH = 100
@@ -146,6 +147,19 @@ def tell_of_state(transaction: Transaction, study: t.Study) -> None:
     if task is not None and task.state in (Task.COMPLETED, Task.CANCELED):
         return
     tell(transaction, study.id, STATE_REPORT, state_report(transaction, study, task))
+
+
+def outgrow_priority(transaction: Transaction, study: t.Study, band: Band) -> None:
+    """Forget the priority that a client set of a study whose own is higher from now on.
+
+    It was set by somebody who did not know what is known now: LOW, say, of every new study.
+    """
+    task = transaction.session.get(t.Task, study.id)
+    if task is None or task.priority is None:
+        return
+    own = reading_priority(band, study.ordered_priority)
+    if _HIGHEST_FIRST.index(own) < _HIGHEST_FIRST.index(task.priority):
+        task.priority = None
 
 
 class NoticeQueue:

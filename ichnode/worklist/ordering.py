@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import select
 
 from ichnode.domain.hearing import PatientKey
-from ichnode.domain.triage import Weights, ordered_rank
+from ichnode.domain.triage import LAST_RANK, Weights, ordered_rank
 from ichnode.worklist import tables as t
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Transaction
@@ -53,7 +53,9 @@ def raise_order(study: t.Study, stated: str, weights: Weights, *, first: bool = 
         return False
     steps = study.ordered_rank - rank
     steps += weights.of_order(stated) - weights.of_order(study.ordered_priority)
-    study.list_rank = max(study.list_rank - max(steps, 0), 0)
+    if not first:
+        steps = max(steps, 0)
+    study.list_rank = min(max(study.list_rank - steps, 0), LAST_RANK)
     study.ordered_priority, study.ordered_rank = stated, rank
     return True
 

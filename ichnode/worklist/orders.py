@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import combinations
 from typing import Any, assert_never
 
 from sqlalchemy import delete, select, text
@@ -31,9 +32,11 @@ from ichnode.worklist import tables as t
 from ichnode.worklist.alerts import note_look
 from ichnode.worklist.columns import plain
 from ichnode.worklist.dueness import set_due
+from ichnode.worklist.notices import outgrow_priority, tell_of_state
 from ichnode.worklist.ordering import fits, raise_order
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
+from ichnode.worklist.verdicts import rejudge
 
 MESSAGES_KEPT = timedelta(days=14)  # a sender that repeats itself does so sooner
 ORDERS_KEPT = timedelta(days=90)  # scheduled studies come later than they were ordered
@@ -192,6 +195,8 @@ class _Hearing:
             if raise_order(study, heard.priority, self._policy.weights):
                 self._hasten(study)
                 self._tell(study, "ordered", before=before or None, priority=heard.priority)
+                outgrow_priority(self._transaction, study, study.band)
+                tell_of_state(self._transaction, study)  # the priority of its task may be another
                 changed += 1
         return changed
 
@@ -227,10 +232,16 @@ class _Hearing:
             kept.at = self._transaction.now
         self._session.flush()
         studies = self._of(number, patients)
+        if _are_of_several(studies, self._authority):
+            for study in studies:
+                self._tell(study, "not_followed", because="several patients have this number")
+            return 0
+        at = min(heard.at or self._transaction.now, self._transaction.now)
+        if heard.corrected and kept is not None:  # it need not be about what came since
+            at = min(at, kept.first_at)
         for study in studies:
-            note_look(
-                self._transaction, study, Seen.REPORTED, self._transaction.now, "a report by HL7"
-            )
+            note_look(self._transaction, study, Seen.REPORTED, at, "a report by HL7")
+            rejudge(self._transaction, self._policy, study)  # later images may be nobody's by now
         return len(studies)
 
     def _kept(self, table: Any, number: str) -> Any:
@@ -308,6 +319,12 @@ class _Hearing:
         self._transaction.event(
             "study", verb, study_uid=study.study_uid, message=self._kind, **detail
         )
+
+
+def _are_of_several(studies: Sequence[t.Study], authority: str) -> bool:
+    """Say whether studies may be of different patients."""
+    keys = [PatientKey(one.patient_id, one.issuer_of_patient_id or authority) for one in studies]
+    return any(not one.may_be(other) for one, other in combinations(keys, 2))
 
 
 def _plain_keys(patients: Sequence[PatientKey]) -> list[list[str]]:

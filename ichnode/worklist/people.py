@@ -198,6 +198,7 @@ class People:
             moment = min(at, transaction.now) if at is not None else transaction.now
             for one in studies:
                 note_look(transaction, one, how, moment, who)
+                rejudge(transaction, self._policy, one)  # later images may be nobody's by now
             return len(studies)
 
     # ------------------------------------------------------------------ observe mode

@@ -221,8 +221,8 @@ class _Batch:
                 [self._study_values(arrival) for arrival in missing],
             )
             there = self._locked(t.Study, t.Study.study_uid, uids)
-            for arrival in missing:
-                tell_of_state(self._transaction, there[arrival.header.study_uid])
+        news = {arrival.header.study_uid for arrival in missing}
+        before = {uid: study.ordered_priority for uid, study in there.items()}
         for arrival in self._arrivals:
             study = there.get(arrival.header.study_uid)
             if study is not None:
@@ -233,6 +233,9 @@ class _Batch:
             if study := there.get(arrival.header.study_uid):
                 weighed = self._list_rank(arrival, study.ordered_priority)
                 study.list_rank = min(study.list_rank, weighed)
+        for uid, study in there.items():
+            if uid in news or study.ordered_priority != before[uid]:
+                tell_of_state(self._transaction, study)
         return there
 
     def _locked(self, table: Any, key: Any, uids: Iterable[str]) -> dict[str, Any]:

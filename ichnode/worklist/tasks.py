@@ -32,6 +32,7 @@ from ichnode.worklist.notices import (
 )
 from ichnode.worklist.subscriptions import Subscriptions
 from ichnode.worklist.transactions import Transaction
+from ichnode.worklist.verdicts import give_back
 
 _CLOSED = (Task.COMPLETED, Task.CANCELED)
 
@@ -101,6 +102,7 @@ class Tasks(Subscriptions):
             if (wrong := _not_to_be_closed(task, transaction_uid, Task.CANCELED)) is not None:
                 return wrong
             self._cancel(transaction, study, task, by, supplement)
+            give_back(transaction, self._policy, study)
             return TaskReply.DONE
 
     def request_cancel(

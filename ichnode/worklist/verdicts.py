@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import select
 
 from ichnode.domain.lifecycle import VERDICT, Analysis, Band, VerdictEvent, advance
+from ichnode.domain.telling import Seen
 from ichnode.domain.triage import Judgement, SeriesStanding, judge
 from ichnode.worklist import tables as t
-from ichnode.worklist.alerts import owe_alert
-from ichnode.worklist.notices import tell_of_state
+from ichnode.worklist.alerts import is_unread, owe_alert, was_silenced
+from ichnode.worklist.notices import outgrow_priority, tell_of_state
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Transaction
 
@@ -28,7 +29,8 @@ def rejudge(transaction: Transaction, policy: Policy, study: t.Study) -> None:
 
     A new revision is written only when the band or the trusted series changes. The band never
     falls here (`VERDICT`); when it rises to URGENT the priority deliveries of this revision are
-    owed. REVIEW moves a study up on our own list and is reported; it raises no alarm elsewhere.
+    owed, and again when blood is found in images that nobody has seen (`is_unread`). REVIEW moves
+    a study up on our own list and is reported; it raises no alarm elsewhere.
     """
     transaction.session.flush()
     series = list(
@@ -44,10 +46,18 @@ def rejudge(transaction: Transaction, policy: Policy, study: t.Study) -> None:
     rises = band.rank < study.band.rank
     changed = band is not study.band or trusted != study.trusted_series_uid
     study.sentence = judgement.sentence
+    if rises:
+        outgrow_priority(transaction, study, band)
     if changed:
         revise(transaction, study, band, trusted, judgement.sentence)
-    if rises and band is Band.URGENT:
+    if band is not Band.URGENT:
+        return
+    if rises:
         _alert(transaction, policy, study, series)
+    for one, analysis in _positives(transaction, series):
+        if is_unread(transaction, policy, study, analysis):
+            revise(transaction, study, band, trusted, judgement.sentence)
+            owe_alert(transaction, policy, study, one, analysis)
 
 
 def _judge(series: Sequence[t.Series]) -> Judgement:
@@ -76,6 +86,33 @@ def _is_dismissed(series: t.Series) -> bool:
         and series.analysis_id is not None
         and series.analysis_id == series.dismissed_analysis_id
     )
+
+
+def give_back(transaction: Transaction, policy: Policy, study: t.Study) -> None:
+    """Note that whoever had opened a study has it in hand no longer, and has not read it.
+
+    Alerts that were suppressed because somebody had opened it are owed anew. The caller holds the
+    study's row.
+    """
+    if study.seen_how is not Seen.OPENED:
+        return
+    study.seen_how = study.seen_at = None
+    if study.band is not Band.URGENT or not was_silenced(transaction, study):
+        return
+    series = list(
+        transaction.session.scalars(select(t.Series).where(t.Series.study_id == study.id))
+    )
+    revise(transaction, study, study.band, study.trusted_series_uid, study.sentence)
+    _alert(transaction, policy, study, series)
+
+
+def _positives(
+    transaction: Transaction, series: Sequence[t.Series]
+) -> Iterator[tuple[t.Series, t.Analysis]]:
+    for one in series:
+        stands = one.analysis is Analysis.POSITIVE and not _is_dismissed(one)
+        if stands and one.analysis_id is not None:
+            yield one, transaction.session.get_one(t.Analysis, one.analysis_id)
 
 
 def _alert(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import hl7
@@ -228,6 +229,27 @@ def test_one_message_may_have_several_orders() -> None:
     ((_, things),) = ear.heard
     told = [(one.accession_number, one.priority) for one in things]  # type: ignore[union-attr]
     assert told == [("A1", "STAT"), ("A2", "ROUTINE")]
+
+
+@pytest.mark.parametrize(
+    ("written", "at"),
+    [
+        ("20260304101530.5+0100", datetime(2026, 3, 4, 9, 15, 30, tzinfo=UTC)),
+        ("202603041015", datetime(2026, 3, 4, 10, 15).astimezone(UTC)),  # of this host
+        ("20260304", None),  # as early as a day is would be wrong, as late as one too
+        ("20261304101530", None),
+        ("000101010000+0100", None),
+        ("", None),
+    ],
+)
+def test_a_report_says_when_it_was_made(written: str, at: datetime | None) -> None:
+    """OBR-22; where that says nothing it is when the report is heard."""
+    ear = Recorder()
+    with listening(ear=ear) as (connect, _, _):
+        made = REPORT.replace("|||F\rOBX|1", f"{written}|||F\rOBX|1")
+        assert said(connect().tell(made))[0] == "AA"
+    ((_, (report,)),) = ear.heard
+    assert report.at == at  # type: ignore[union-attr]
 
 
 def test_preliminary_results_are_no_reports() -> None:

@@ -166,6 +166,52 @@ def test_images_that_came_after_the_report_are_told(
     assert {item.kind for item in told(worklist)} == set(ALERT_KINDS)
 
 
+@pytest.mark.parametrize("how", Seen)
+def test_a_control_scan_that_bleeds_is_told_although_the_study_is_urgent_already(
+    how: Seen, worklist: Worklist, hand_clock: HandClock
+) -> None:
+    """The alert before it was of images that were seen; thin and thick are told as one."""
+    study = fresh_uid()
+    found(worklist, hand_clock, study)
+    worklist.seen(study, how=how, by="Dr B")
+    assert told(worklist) == []
+    hand_clock.forward(3600)
+    found(worklist, hand_clock, study)
+    items = told(worklist)
+    assert {item.kind for item in items} == set(ALERT_KINDS)
+    assert len(items) == len(ALERT_KINDS)
+    found(worklist, hand_clock, study)
+    assert told(worklist) == []
+
+
+def test_who_has_opened_what_was_told_is_not_told_again(
+    worklist: Worklist, hand_clock: HandClock
+) -> None:
+    """Thin slices that come while somebody reads are of the same bleed."""
+    study = fresh_uid()
+    found(worklist, hand_clock, study)
+    assert len(told(worklist)) == len(ALERT_KINDS)
+    worklist.seen(study, how=Seen.OPENED, by="Dr B")
+    hand_clock.forward(10)
+    found(worklist, hand_clock, study)
+    assert told(worklist) == []
+
+
+def test_a_late_report_of_before_a_control_scan_leaves_that_to_be_told(
+    worklist: Worklist, hand_clock: HandClock
+) -> None:
+    """One alert stood for both scans, and was suppressed for the first one's sake."""
+    study = fresh_uid()
+    found(worklist, hand_clock, study)
+    reported_at = hand_clock.now()
+    hand_clock.forward(60)
+    control = found(worklist, hand_clock, study)
+    worklist.seen(study, how=Seen.REPORTED, by="RIS", at=reported_at)
+    items = told(worklist)
+    assert {item.kind for item in items} == set(ALERT_KINDS)
+    assert {item.study.series_uid for item in items if item.study} == {control}
+
+
 def test_a_look_of_before_the_verdict_suppresses_nothing_that_came_after(
     worklist: Worklist, hand_clock: HandClock
 ) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from sqlalchemy import select, text
 
+from ichnode.domain.findings import Finding
 from ichnode.domain.hearing import (
     Demographics,
     Heard,
@@ -21,7 +25,7 @@ from ichnode.worklist.orders import Consequence
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.worklist import Worklist
 from tests.worklist_fixtures import OpenWorklist
-from tests.worklist_kit import HandClock, fresh_uid, slices
+from tests.worklist_kit import HandClock, analysed, fresh_uid, look, send, slices
 
 PATIENT = (PatientKey("4711", "HOSP"),)
 OTHER = (PatientKey("4712", "HOSP"),)
@@ -59,7 +63,8 @@ def count(worklist: Worklist, table: str) -> int:
 
 def brought(worklist: Worklist, **header: Any) -> str:
     uid = fresh_uid()
-    worklist.record(slices(2, series_uid=uid, association=uid, **header))
+    made = slices(2, series_uid=uid, association=uid)
+    worklist.record([replace(one, header=replace(one.header, **header)) for one in made])
     return uid
 
 
@@ -85,6 +90,30 @@ def test_an_order_counts_for_a_study_that_comes_later(worklist: Worklist) -> Non
     brought(worklist)
     assert study(worklist)["ordered_priority"] == "ROUTINE"
     assert study(worklist)["ordered_rank"] == 3
+
+
+def test_an_order_of_low_priority_has_the_place_of_one(worklist: Worklist) -> None:
+    """As if the images had said so; an order that comes later moves nothing down."""
+    hear(worklist, order("LOW"))
+    brought(worklist)
+    assert (study(worklist)["ordered_rank"], study(worklist)["list_rank"]) == (4, 4)
+    brought(worklist, accession_number="A2")
+    hear(worklist, order("LOW", number="A2"))
+    assert (study(worklist, 1)["ordered_rank"], study(worklist, 1)["list_rank"]) == (2, 2)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_subscribers_learn_of_a_priority_that_was_ordered(before: bool, worklist: Worklist) -> None:
+    """A client that sorts by what it was told reads a STAT late otherwise."""
+    worklist.tasks.subscribe(None, "WATCHER", locks=False)
+    if before:
+        hear(worklist, order())
+    brought(worklist)
+    if not before:
+        hear(worklist, order())
+    work = worklist.tasks.notices("WATCHER").claim("test")
+    assert work is not None
+    assert json.loads(work.items[-1].content)["00741200"]["Value"] == ["HIGH"]
 
 
 def test_of_order_and_images_the_more_urgent_word_counts(worklist: Worklist) -> None:
@@ -171,6 +200,36 @@ def test_a_final_report_marks_its_study_as_reported(worklist: Worklist) -> None:
     assert (verb, told["by"]) == ("reported", "a report by HL7")
     assert worklist.views.reading_list()[0].seen_how is Seen.REPORTED
     assert list(worklist.orders.report_texts()) == []
+
+
+def test_a_report_of_an_accession_number_of_several_patients_is_followed_by_nothing(
+    worklist: Worklist,
+) -> None:
+    """A message that names no patient might silence the alert of another one."""
+    brought(worklist)
+    brought(worklist, patient_id="4712")
+    assert hear(worklist, ReportHeard("A1", (), "", corrected=False)) == Consequence(studies=0)
+    assert [verb for verb, _ in history(worklist)] == ["not_followed"] * 2
+    assert all(row.seen_how is None for row in worklist.views.reading_list())
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_report_silences_no_images_that_came_after_it(
+    corrected: bool, worklist: Worklist, hand_clock: HandClock
+) -> None:
+    """It may be heard late, and its correction need not be about a control scan."""
+    made_at = hand_clock.now()
+    first = ReportHeard("A1", PATIENT, "", corrected=False, at=made_at)
+    if corrected:
+        hear(worklist, first)
+    hand_clock.forward(3600)
+    brought(worklist)
+    hand_clock.forward(60)
+    look(worklist, analysed(Finding.POSITIVE))
+    again = ReportHeard("A1", PATIENT, "", corrected=True)
+    assert hear(worklist, again if corrected else first) == Consequence(studies=1)
+    assert [work.destination for work in send(worklist)] == ["pacs"]
+    assert study(worklist)["seen_at"] == made_at
 
 
 def test_texts_are_kept_where_wanted_and_the_correction_counts(

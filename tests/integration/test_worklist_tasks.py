@@ -18,7 +18,7 @@ from ichnode.domain.work import Acknowledged, Dispatched, Undelivered
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.worklist import Worklist
 from tests.worklist_fixtures import OpenWorklist
-from tests.worklist_kit import HandClock, analysed, look, slices
+from tests.worklist_kit import HandClock, analysed, look, send, sent_kinds, slices
 
 T1, T2 = "1.2.3.1", "1.2.3.2"
 EVERYTHING = Search()
@@ -277,6 +277,32 @@ def test_changes_by_clients_are_told_too(worklist: Worklist) -> None:
     assert [(kind, one.get("00741200")) for kind, one in told(worklist)] == [(1, "HIGH"), (5, None)]
     assert tasks.get(uid).priority == "HIGH"
     assert tasks.keys(Search(priorities=frozenset({"HIGH"})), 5) == [tasks.get(uid).study.key]
+
+
+def test_a_priority_of_before_the_finding_is_outgrown(worklist: Worklist) -> None:
+    """A RIS that sets LOW of every new study hides no bleed; of what is known it may."""
+    tasks = worklist.tasks
+    brought = slices(1, expected_count=1)
+    worklist.record(brought)
+    (key,) = tasks.keys(EVERYTHING, 5)
+    uid = task_uid(brought[0].header.study_uid, key)
+    tasks.subscribe(uid, "WATCHER", locks=False)
+    tasks.change(uid, "", "RIS", merge(priority="LOW"))
+    look(worklist, analysed(Finding.POSITIVE))
+    assert tasks.get(uid).priority == "HIGH"
+    assert told(worklist)[-1][1]["00741200"] == "HIGH"
+    tasks.change(uid, "", "RIS", merge(priority="LOW"))
+    assert tasks.get(uid).priority == "LOW"
+
+
+def test_a_study_that_is_given_back_unread_is_told_after_all(worklist: Worklist) -> None:
+    """Taking it up had suppressed the alert; nobody has read it."""
+    uid = arrive(worklist, Finding.POSITIVE)
+    worklist.tasks.take(uid, T1, "READER")
+    assert send(worklist) == []
+    assert worklist.tasks.cancel(uid, T1, "READER", lambda before, _: before) is TaskReply.DONE
+    assert sent_kinds(send(worklist)) == ["ups"]
+    assert worklist.views.reading_list()[0].seen_how is None
 
 
 def test_a_deletion_lock_keeps_a_task_of_a_purged_study(worklist: Worklist) -> None:
