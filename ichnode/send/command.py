@@ -22,8 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ichnode.domain.work import Acknowledged, DeliveryItem, DeliveryResult, Undelivered
-from ichnode.send.association import FellSilent
-from ichnode.send.http import LONGEST_ROUND_S
+from ichnode.send.association import LONGEST_ROUND_S, FellSilent
 from ichnode.send.sender import Echo
 from ichnode.send.telling import whole
 from ichnode.settings.commands import CommandSettings
