@@ -46,7 +46,10 @@ class Row:
         """
         written = of or (self.repetitions(number) or [""])[0]
         one = _nth(written.split(self.separators[1]), component)
-        found = unescape(_nth(one.split(self.separators[4]), part), self.separators)
+        return self._plain(one, part)
+
+    def _plain(self, component: str, part: int = 1) -> str:
+        found = unescape(_nth(component.split(self.separators[4]), part), self.separators)
         return "" if found == '""' else found.strip()
 
     def is_deleted(self, number: int) -> bool:
@@ -56,10 +59,7 @@ class Row:
     def components(self, number: int, *, of: str = "") -> list[str]:
         """Return the components of a field's first repetition, or of the one `of`."""
         written = of or (self.repetitions(number) or [""])[0]
-        return [
-            self.value(number, count, of=written)
-            for count, _ in enumerate(written.split(self.separators[1]), start=1)
-        ]
+        return [self._plain(one) for one in written.split(self.separators[1])]
 
     def text(self, number: int) -> str:
         """Return a whole field as text, one repetition a line."""

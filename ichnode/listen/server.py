@@ -115,7 +115,13 @@ class Listener:
         )
         with self._lock:
             self._open[thread] = connection
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # there are no more threads; that passes
+            log.warning("connection.refused", peer=peer, reason="no thread")
+            connection.close()
+            with self._lock:
+                self._open.pop(thread, None)
 
     def _serve(self, connection: socket.socket, peer: str) -> None:
         try:

@@ -41,6 +41,7 @@ MOST_ANSWERS = 2000
 LONGEST_S = 300.0  # for all the answers to one question
 LONGEST_MOVE_S = 600.0  # without a word: many archives say nothing until a move is done
 _AFTER_CANCEL = 200  # answers that may have been on their way
+_AFTER_CANCEL_S = 30.0  # for those
 
 _PENDING = frozenset((0xFF00, 0xFF01))
 _SUCCESS, _CANCELLED = 0x0000, 0xFE00
@@ -170,7 +171,7 @@ class Inquiry:
                 if not reply.cancelled and (reply.is_full or time.monotonic() > deadline):
                     reply.cancelled = True
                     self._association.send_c_cancel(self._number, query_model=FIND)
-                if reply.will_not_stop:
+                if reply.will_not_stop or time.monotonic() > deadline + _AFTER_CANCEL_S:
                     break
         except (RuntimeError, OSError, ValueError, AttributeError):
             reply.status = None

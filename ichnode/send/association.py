@@ -24,6 +24,7 @@ MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers of one byte
 MAX_PDU = 131072
 LONGEST_CONNECT_S = 5.0  # a host that is there answers at once; one that is not must not hold us up
 LONGEST_RELEASE_S = 5.0
+LONGEST_ROUND_S = 120.0  # then the rest waits for its turn: a loop that is silent counts as hung
 PARK_S = 1.0  # that thread looks every millisecond
 
 # Both switches exist for the whole process only, and nothing in ichnode wants the other way: files

@@ -11,6 +11,7 @@ sysexits.h of BSD for the exit statuses that say what kind of failure it was.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -21,8 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ichnode.domain.work import Acknowledged, DeliveryItem, DeliveryResult, Undelivered
-from ichnode.send.association import FellSilent
-from ichnode.send.http import LONGEST_ROUND_S
+from ichnode.send.association import LONGEST_ROUND_S, FellSilent
 from ichnode.send.sender import Echo
 from ichnode.send.telling import whole
 from ichnode.settings.commands import CommandSettings
@@ -40,7 +40,9 @@ FINAL = frozenset(
     )
 )
 """Exit statuses that no repetition changes."""
+_PASSES = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY))
 
+LONGEST_END_S = 5.0  # of a program that was killed
 _KILLED = Undelivered("The command did not end in time and was killed.")
 
 
@@ -96,13 +98,13 @@ class CommandMechanism:
             )
         except OSError as error:
             why = error.strerror or type(error).__name__
-            return Undelivered(f"The command cannot be started: {why}.", permanent=True)
-        with process:
-            try:
-                process.communicate(content, self._destination.timeout_s)
-            except subprocess.TimeoutExpired:
-                _end(process)
-                return _KILLED
+            permanent = error.errno not in _PASSES
+            return Undelivered(f"The command cannot be started: {why}.", permanent=permanent)
+        try:
+            process.communicate(content, self._destination.timeout_s)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            return _KILLED
         return judge(process.returncode)
 
     def look(self) -> Echo:
@@ -126,9 +128,12 @@ def judge(status: int) -> DeliveryResult:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    # One that runs as another user, such as by sudo, is not ours to kill; nor does every disk let
+    # go of a process. It is not waited for: others are told meanwhile.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     if process.stdin is not None:
         with contextlib.suppress(OSError):  # what it did not read is flushed into a closed pipe
             process.stdin.close()
-    process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(LONGEST_END_S)

@@ -53,14 +53,15 @@ class FhirMechanism(HttpMechanism[FhirSettings]):
 
     def tell(self, server: Exchange, item: DeliveryItem) -> DeliveryResult:
         """Write the results, and ask for the study to be read, or take it back."""
-        answer = _good(server.ask(self._transaction(item, self._about_the_task(server, item))))
-        _done(answer)
+        entries = self._entries(item, self._about_the_task(server, item))
+        answer = _good(server.ask(self._transaction(entries)))
+        _done(answer, len(entries))
         return Acknowledged(answer.status)
 
     def preview(self, item: DeliveryItem) -> str:
         """Return the question for the task, and the transaction of a server without one."""
         steps = [self._question(item)] if self._destination.task else []
-        steps.append(self._transaction(item, self._task_entry(item, None)))
+        steps.append(self._transaction(self._entries(item, self._task_entry(item, None))))
         return "\n\n".join(self._peer.shown(step) for step in steps)
 
     def look(self) -> Echo:
@@ -80,10 +81,11 @@ class FhirMechanism(HttpMechanism[FhirSettings]):
         study, alert = subject(item)
         return Resources(study, alert, self._destination)
 
-    def _transaction(self, item: DeliveryItem, task: Resource | None) -> Request:
+    def _entries(self, item: DeliveryItem, task: Resource | None) -> list[Resource]:
         entries = [put(url, one) for url, one in self._resources(item).results()]
-        if task is not None:
-            entries.append(task)
+        return entries if task is None else [*entries, task]
+
+    def _transaction(self, entries: list[Resource]) -> Request:
         body = json.dumps(transaction(entries), indent=1, ensure_ascii=False).encode()
         return Request("POST", self._destination.url, _SENT, body)
 
@@ -96,7 +98,9 @@ class FhirMechanism(HttpMechanism[FhirSettings]):
         """Return the entry about the task, where there is anything to do about it."""
         if not self._destination.task:
             return None
-        return self._task_entry(item, _only_task(_good(server.ask(self._question(item)))))
+        _, task = self._resources(item).task()
+        held = _only_task(_good(server.ask(self._question(item))), task["identifier"][0])
+        return self._task_entry(item, held)
 
     def _task_entry(self, item: DeliveryItem, held: Resource | None) -> Resource | None:
         _, alert = subject(item)
@@ -165,17 +169,26 @@ def _bundle(answer: Answer, kind: str) -> list[Resource]:
     return entries
 
 
-def _done(answer: Answer) -> None:
-    """Make sure that every entry was done: some servers do a transaction in part."""
-    for entry in _bundle(answer, "transaction-response"):
+def _done(answer: Answer, asked: int) -> None:
+    """Make sure that every entry was done: some servers do a transaction in part.
+
+    A response has an entry for each that was asked for; of one without nobody knows what it did.
+    """
+    entries = _bundle(answer, "transaction-response")
+    if len(entries) < asked:
+        raise Strange("The server did not do all of the transaction.")
+    for entry in entries:
         told: Any = entry.get("response")
         status = str(told.get("status", "")) if isinstance(told, dict) else ""
         if not status.startswith("2"):
             raise Strange("The server did not do all of the transaction.")
 
 
-def _only_task(answer: Answer) -> Resource | None:
-    """Return our task, if the server has it."""
+def _only_task(answer: Answer, identifier: Resource) -> Resource | None:
+    """Return our task, if the server has it.
+
+    A server that ignores the key of the search returns any task, which is not ours to change.
+    """
     found = [
         one["resource"]
         for one in _bundle(answer, "searchset")
@@ -183,9 +196,18 @@ def _only_task(answer: Answer) -> Resource | None:
     ]
     if not found:
         return None
+    if not all(_has(one, identifier) for one in found):
+        raise Strange("The server returns other tasks than the one that was asked for.")
     if len(found) > 1:
         raise Strange("The server has more than one task under our identifier.")
     task: Resource = found[0]
     if not isinstance(task.get("status"), str) or not _ID.fullmatch(str(task.get("id"))):
         raise Strange("The server's task is none.")
     return task
+
+
+def _has(task: Resource, identifier: Resource) -> bool:
+    held = task.get("identifier")
+    return isinstance(held, list) and any(
+        isinstance(one, dict) and one.items() >= identifier.items() for one in held
+    )

@@ -28,15 +28,13 @@ import httpx
 
 from ichnode.domain.errors import PeerFailure
 from ichnode.domain.work import Acknowledged, DeliveryItem, DeliveryResult, Undelivered
-from ichnode.send.association import LONGEST_CONNECT_S, FellSilent
+from ichnode.send.association import LONGEST_CONNECT_S, LONGEST_ROUND_S, FellSilent
 from ichnode.send.http_security import credentials, tls_context, why_not_connected
 from ichnode.send.sender import Echo
 from ichnode.settings.over_http import ServerDestination
 
 LONGEST_ANSWER = 4 << 20  # bytes
-LONGEST_ROUND_S = (
-    120.0  # then the rest waits for its next turn: a loop that is silent counts as hung
-)
+LONGEST_STUDY_S = 120.0  # of exchanges about one: what a server lists does not bound itself
 USER_AGENT = "ichnode"
 HIDDEN = "***"
 DestinationT = TypeVar("DestinationT", bound=ServerDestination)
@@ -115,6 +113,12 @@ class Exchange:
     ) -> None:
         self._client, self._headers, self._timeout_s = client, headers, timeout_s
         self._line: socket.socket | None = None
+        self._over = threading.Event()
+        self._until_s = time.monotonic() + LONGEST_STUDY_S
+
+    def begin(self) -> None:
+        """Begin with another study: it has its own time."""
+        self._until_s = time.monotonic() + LONGEST_STUDY_S
 
     def ask(self, request: Request) -> Answer:
         """Ask and return the answer, whatever its status.
@@ -126,7 +130,9 @@ class Exchange:
         Silent
             When no whole answer comes in time.
         """
-        over = threading.Event()
+        if time.monotonic() > self._until_s:
+            raise Silent("The server took too long over one study.")
+        over = self._over = threading.Event()
         watch = threading.Timer(self._timeout_s, self._cut, [over])
         watch.daemon = True
         watch.start()
@@ -157,9 +163,14 @@ class Exchange:
         if what == "connection.connect_tcp.complete":
             self.close()
             self._line = about["return_value"].get_extra_info("socket").dup()
+            if self._over.is_set():  # such as where the first of several addresses was dead
+                self._shut()
 
     def _cut(self, over: threading.Event) -> None:
         over.set()
+        self._shut()
+
+    def _shut(self) -> None:
         if (line := self._line) is not None:
             with contextlib.suppress(OSError):
                 line.shutdown(socket.SHUT_RDWR)
@@ -229,6 +240,7 @@ class HttpPeer:
         until_s = time.monotonic() + LONGEST_ROUND_S
         with self.connected() as server:
             for item in items:
+                server.begin()
                 try:
                     result = tell(server, item)
                 except Refused as refused:

@@ -23,7 +23,7 @@ from ichnode.hl7v2.framing import BadFrame, Deframer, framed
 from ichnode.hl7v2.reading import Received, Unreadable, read
 from ichnode.hl7v2.securing import client_context
 from ichnode.hl7v2.writing import CODECS
-from ichnode.send.association import LONGEST_CONNECT_S, FellSilent
+from ichnode.send.association import LONGEST_CONNECT_S, LONGEST_ROUND_S, FellSilent
 from ichnode.send.hl7_messages import control_id, order_message, result_message
 from ichnode.send.sender import Echo
 from ichnode.settings import Hl7Destination
@@ -162,13 +162,15 @@ class Hl7Mechanism:
     def deliver(self, items: Sequence[DeliveryItem]) -> Iterator[tuple[int, DeliveryResult]]:
         """Send a message for each row and yield what the receiver answered.
 
+        After `LONGEST_ROUND_S` the rest is not tried: those rows get no result.
+
         Raises
         ------
         PeerFailure
             When there is no connection; `FellSilent` after the result of the row whose answer did
             not come.
         """
-        line = _Line(self._to)
+        line, until_s = _Line(self._to), time.monotonic() + LONGEST_ROUND_S
         try:
             for item in items:
                 message = self._message(item)
@@ -184,6 +186,8 @@ class Hl7Mechanism:
                 except Strange as error:
                     yield item.delivery_id, Undelivered(str(error))
                     return  # it did answer
+                if time.monotonic() > until_s:
+                    return
         finally:
             line.close()
 

@@ -10,6 +10,7 @@ DICOM PS3.4 B.2.3 (statuses), PS3.7 9.3.1 (C-STORE), C.4 (general statuses).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from ichnode.domain.work import (
 from ichnode.send.association import (
     EXPLICIT_LE,
     IMPLICIT_LE,
+    LONGEST_ROUND_S,
     FellSilent,
     NothingAccepted,
     Peer,
@@ -73,7 +75,8 @@ class StoreMechanism:
     def deliver(self, items: Sequence[DeliveryItem]) -> Iterator[tuple[int, DeliveryResult]]:
         """Send documents over one association and yield each row's result as it comes.
 
-        After a connection that was lost the rest is not tried: those rows get no result.
+        After a connection that was lost, and after `LONGEST_ROUND_S`, the rest is not tried: those
+        rows get no result.
 
         Raises
         ------
@@ -82,6 +85,7 @@ class StoreMechanism:
             not come.
         """
         documents = [(item, item.document) for item in items if item.document is not None]
+        until_s = time.monotonic() + LONGEST_ROUND_S
         try:
             with associate(self._peer, _offer([document for _, document in documents])) as peer:
                 taken = accepted(peer)
@@ -93,7 +97,7 @@ class StoreMechanism:
                     yield item.delivery_id, self._remembered(item, result)
                     if silent:
                         raise FellSilent("The peer does not answer any more.")
-                    if not peer.is_established:
+                    if not peer.is_established or time.monotonic() > until_s:
                         return
         except NothingAccepted:
             for item, _ in documents:

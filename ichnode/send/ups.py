@@ -9,6 +9,7 @@ DICOM PS3.4 annex CC: CC.2.5 (N-CREATE, Table CC.2.5-3), CC.2.6 (N-SET), CC.2.8 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from ichnode.domain.work import (
 from ichnode.send.association import (
     EXPLICIT_LE,
     IMPLICIT_LE,
+    LONGEST_ROUND_S,
     FellSilent,
     NothingAccepted,
     Peer,
@@ -92,6 +94,8 @@ class UpsMechanism:
     def deliver(self, items: Sequence[DeliveryItem]) -> Iterator[tuple[int, DeliveryResult]]:
         """Raise the tasks of studies over one association and yield each row's result.
 
+        After `LONGEST_ROUND_S` the rest is not tried: those rows get no result.
+
         Raises
         ------
         PeerFailure
@@ -99,6 +103,7 @@ class UpsMechanism:
             not come.
         """
         studies = [(item.delivery_id, item.study) for item in items if item.study is not None]
+        until_s = time.monotonic() + LONGEST_ROUND_S
         try:
             with associate(self._peer, _offer(create=self._create)) as association:
                 for delivery_id, study in studies:
@@ -111,7 +116,7 @@ class UpsMechanism:
                             return  # it did answer
                         raise FellSilent("The peer does not answer any more.") from error
                     yield delivery_id, result
-                    if not association.is_established:
+                    if not association.is_established or time.monotonic() > until_s:
                         return
         except NothingAccepted:
             for delivery_id, _ in studies:
@@ -144,6 +149,7 @@ class _Tasks:
 
     def __init__(self, association: Any, clock: Clock) -> None:
         self._association, self._clock = association, clock
+        self._until_s = time.monotonic() + LONGEST_ROUND_S
         classes = {sop_class for sop_class, _ in accepted(association)}
         self._finds_by = next((c for c in (PULL, QUERY, WATCH) if c in classes), None)
         self.can_find = self._finds_by is not None
@@ -163,6 +169,7 @@ class _Tasks:
         status: int | None = None
         for answer, identifier in self._association.send_c_find(asked, self._finds_by):
             status = status_of(answer)
+            self._check_time()
             if status in _PENDING and identifier is not None and is_reading(identifier, study):
                 found.append(task_of(identifier))
         if status is None:
@@ -171,8 +178,14 @@ class _Tasks:
             raise _Refused("The query for the reading task failed", status)
         return found
 
+    def _check_time(self) -> None:
+        """Give up on a peer that answers without end."""
+        if time.monotonic() > self._until_s:
+            raise _Silent("The peer took too long over one study")
+
     def set_high(self, task: Task) -> DeliveryResult:
         """Set the priority of a scheduled task (PS3.4 CC.2.6: no Transaction UID while it is)."""
+        self._check_time()
         answer, _ = self._association.send_n_set(_to_high(), PUSH, task.uid, meta_uid=PULL)
         status = status_of(answer)
         if status is None:

@@ -131,7 +131,8 @@ class _Tasks:
         """Set the priority of a scheduled task (PS3.18 11.6: no Transaction UID while it is)."""
         answer = self._server.ask(_to_high(self._url, task.uid))
         if answer.status == _CONFLICT:
-            return Acknowledged(answer.status, "the task was taken up in between")
+            # Taken up in between, or two changes at once: the next try sees which.
+            return Undelivered("The task was changed by somebody else in between.", answer.status)
         return judge(answer)
 
     def create(self, study: StudyRef) -> DeliveryResult:

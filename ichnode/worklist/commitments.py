@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,6 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from ichnode.domain.commitment import SAFE, Commitment, CommitmentReport, CommitmentWork
-from ichnode.domain.ids import result_uid
 from ichnode.domain.lifecycle import Delivery
 from ichnode.domain.retry import RetryPolicy
 from ichnode.domain.work import DOCUMENT_KINDS
@@ -39,7 +39,7 @@ class Commitments:
         """Take what a destination is to be asked for now; None when there is nothing.
 
         The same objects are asked for under the same Transaction UID as long as nothing was
-        reported of them.
+        reported of them. Nobody can guess it: whoever names it in a report was asked.
         """
         with self._database.writing() as transaction:
             self._enter(transaction, destination)
@@ -48,9 +48,7 @@ class Commitments:
                 return None
             deliveries = [transaction.session.get_one(t.Delivery, one.delivery_id) for one in rows]
             items = tuple(item_of(transaction, one) for one in deliveries)
-            sop_uids = sorted(item.document.sop_uid for item in items if item.document)
-            losses = str(sum(row.failures for row in rows))
-            uid = result_uid("commitment", destination, losses, *sop_uids)
+            uid = _transaction_uid(transaction, rows)
             for row in rows:
                 row.transaction_uid, row.attempts = uid, row.attempts + 1
                 row.due_at = transaction.now + HELD
@@ -201,6 +199,14 @@ def _due(transaction: Transaction, destination: str) -> Sequence[t.Commitment]:
         .limit(BATCH)
         .with_for_update(**locked)
     ).all()
+
+
+def _transaction_uid(transaction: Transaction, rows: Sequence[t.Commitment]) -> str:
+    """Return the UID under which just these rows were asked for before, or a new one."""
+    before = rows[0].transaction_uid
+    if before is not None and len(_of(transaction, before)) == len(rows):
+        return before
+    return f"2.25.{uuid.uuid4().int}"  # PS3.5 B.2
 
 
 def _of(transaction: Transaction, transaction_uid: str) -> Sequence[t.Commitment]:

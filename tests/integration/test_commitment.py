@@ -12,6 +12,7 @@ from pydicom import Dataset
 
 from ichnode.domain.commitment import CommitmentReport
 from ichnode.domain.findings import Finding
+from ichnode.domain.ids import result_uid
 from ichnode.domain.work import Acknowledged, Built, Dispatched
 from ichnode.receive.scp import Receiver
 from ichnode.service.assembly import Door, policy_of
@@ -128,6 +129,21 @@ def test_a_peer_that_negotiates_no_roles_is_heard_too(site, receiver):
     assert site.states() == {"asked": 1}
     assert tell(receiver.port, report(transaction_uid, [item], []), roles=False) == 0x0000
     assert site.states() == {"committed": 1}
+
+
+def test_who_knows_our_documents_cannot_report_on_them(site):
+    """The Transaction UID is drawn by lot: what follows from what everybody sees is unknown."""
+    with CommittingPacs(silent=True) as pacs:
+        site.serve(pacs.port)
+        sop_uid = site.deliver()
+        site.commit()
+        [(transaction_uid, _)] = pacs.asked
+    for losses in "01":
+        guessed = result_uid("commitment", "pacs", losses, sop_uid)
+        assert guessed != transaction_uid
+        told = CommitmentReport(guessed, frozenset({sop_uid}), {})
+        assert not site.worklist.commitments.report(told)
+    assert site.states() == {"asked": 1}
 
 
 def test_what_nobody_asked_for_commits_nothing(site, receiver):

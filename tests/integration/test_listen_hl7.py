@@ -19,6 +19,7 @@ from sqlalchemy import select
 from ichnode.domain.errors import WorklistDown
 from ichnode.domain.hearing import Heard
 from ichnode.hl7v2.framing import Deframer, framed
+from ichnode.hl7v2.reading import read
 from ichnode.listen.answering import Answering
 from ichnode.listen.server import Listener
 from ichnode.settings import Hl7ListenSettings
@@ -270,6 +271,20 @@ def test_an_acknowledgement_goes_back_to_who_sent() -> None:
     header = [str(one) for one in answer.segment("MSH")]
     assert header[3:7] == ["ICHNODE", "", "RIS", "HOSP"]
     assert (header[9], header[11], header[12]) == ("ACK^O01", "P", "2.3.1")
+
+
+def test_a_name_of_many_parts_costs_no_more_than_its_length() -> None:
+    """It is taken apart once, not once for each part: one message must not hold the others up."""
+
+    def cost_s(parts: int) -> float:
+        name = "^".join("A" if number % 2 else "" for number in range(parts))
+        message = read(f"MSH|^~\\&|{name}|HOSP|ICHNODE||20260304||ORM^O01|M1|P|2.3.1\r".encode())
+        begun = time.process_time()
+        assert message.header.components(3) == name.split("^")
+        return time.process_time() - begun
+
+    cost_s(100)
+    assert cost_s(16_000) < 40 * cost_s(1000)
 
 
 def test_enhanced_mode_is_answered_in_enhanced_mode() -> None:

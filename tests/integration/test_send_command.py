@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ichnode.domain.work import Acknowledged, Undelivered
+from ichnode.send import command
 from ichnode.send.asking import ask
 from ichnode.send.mechanisms import mechanisms_for
 from ichnode.send.stage import SendStage
@@ -115,6 +116,26 @@ time.sleep(600)
     while _lives(child) and time.monotonic() < deadline:
         pause.wait(0.02)
     assert not _lives(child)
+
+
+def test_one_that_cannot_be_killed_is_not_waited_for(tmp_path, monkeypatch):
+    """It runs as another user, such as by sudo: others are told all the same."""
+    lines = 'open(sys.argv[1], "w").write(str(os.getpid())); time.sleep(600)'
+    destination = program(tmp_path, lines, str(tmp_path / "pid"), timeout_s=3.0)
+    kill = os.killpg
+
+    def not_ours(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(command, "LONGEST_END_S", 0.1)
+    monkeypatch.setattr(os, "killpg", not_ours)
+    began = time.monotonic()
+    try:
+        results = told(destination, tmp_path)
+    finally:
+        kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert time.monotonic() - began < 60
+    assert results == {1: Undelivered("The command did not end in time and was killed.")}
 
 
 def _lives(pid):

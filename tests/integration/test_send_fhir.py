@@ -245,6 +245,32 @@ def test_a_good_status_alone_is_no_delivery(tmp_path, call, strange):
     assert not result.permanent
 
 
+@pytest.mark.parametrize(
+    "entries", [{}, {"entry": []}, {"entry": [{"response": {"status": "201"}}]}]
+)
+def test_a_response_that_lacks_entries_is_no_delivery(tmp_path, entries):
+    """A response has an entry for each that was asked for."""
+    response = {"resourceType": "Bundle", "type": "transaction-response"} | entries
+    result = told(tmp_path, FhirServer({"transaction": answer(200, response)}))
+    assert result == Undelivered("The server did not do all of the transaction.")
+
+
+@pytest.mark.parametrize("withdrawn", [False, True])
+def test_a_task_of_somebody_else_is_never_taken_for_ours(tmp_path, withdrawn):
+    """A server that ignores the key returns any task: it is neither changed nor believed."""
+    other = {
+        "resourceType": "Task",
+        "id": "7",
+        "status": "cancelled" if not withdrawn else "requested",
+        "identifier": [{"system": "urn:ietf:rfc3986", "value": "urn:oid:1.2.3"}],
+    }
+    found = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": other}]}
+    fhir = FhirServer({"search": answer(200, found)})
+    result = told(tmp_path, fhir, withdrawn=withdrawn)
+    assert isinstance(result, Undelivered)
+    assert fhir.calls == ["search"]
+
+
 def test_the_preview_is_what_goes(tmp_path):
     """The question for the task, and the transaction byte for byte; no token."""
     with HttpPeer(FhirServer()) as server:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 import time
 
 import pytest
@@ -149,6 +151,36 @@ def test_after_a_while_the_rest_waits_for_its_next_turn(monkeypatch):
     results, raised = result_of(lambda _: answer(200), count=3)
     assert results == {1: Acknowledged(200)}
     assert raised is None
+
+
+def test_one_study_takes_a_server_only_so_long(monkeypatch):
+    """However many things it lists that would have to be changed, each in time."""
+    monkeypatch.setattr(http, "LONGEST_STUDY_S", -1.0)
+    results, raised = result_of(lambda _: answer(200), count=2)
+    assert results == {1: Undelivered("The server took too long over one study.")}
+    assert isinstance(raised, FellSilent)
+
+
+def test_a_connection_that_comes_too_late_is_cut_too(monkeypatch):
+    """The time was over before there was a line to cut, as where one of two addresses is dead."""
+    connect = socket.create_connection
+
+    def late(*args, **kwargs):
+        ended.wait(10)
+        return connect(*args, **kwargs)
+
+    class Watch(threading.Timer):
+        def run(self):
+            super().run()
+            ended.set()
+
+    ended = threading.Event()
+    monkeypatch.setattr(socket, "create_connection", late)
+    monkeypatch.setattr(threading, "Timer", Watch)
+    slow = drip(answer(200, b"x" * 300))
+    results, raised = result_of(lambda _: slow)
+    assert results == {1: Undelivered("The server did not answer in time.")}
+    assert isinstance(raised, FellSilent)
 
 
 def test_an_endless_answer_is_read_to_a_limit():

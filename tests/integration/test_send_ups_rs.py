@@ -82,10 +82,13 @@ def test_a_task_that_was_taken_up_is_never_touched(tmp_path, state):
     assert set(ups.calls) == {"find"}
 
 
-def test_a_task_that_is_taken_up_in_between_is_left_alone(tmp_path):
-    """A conflict ends the matter."""
+def test_a_conflict_is_no_success_before_the_task_is_seen_to_be_taken_up(tmp_path):
+    """A server answers so to two changes at once too; the next try looks at the task again."""
     ups = UpsRs(requested("1.1", STUDY.study_uid), answers={"set": 409})
-    assert raised(tmp_path, ups) == Acknowledged(409, "the task was taken up in between")
+    expected = Undelivered("The task was changed by somebody else in between.", 409)
+    assert raised(tmp_path, ups) == expected
+    taken = UpsRs(requested("1.1", STUDY.study_uid, state="IN PROGRESS"))
+    assert raised(tmp_path, taken) == Acknowledged(note="the study is being read, or was read")
 
 
 def test_only_reading_tasks_are_raised(tmp_path):
