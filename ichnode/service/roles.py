@@ -154,9 +154,11 @@ def _run_loops(
 ) -> None:
     """Run loops side by side; a loop that dies takes the process with it.
 
-    Those `beside` them may die or hang without anybody else noticing, but for the log.
+    Those `beside` them may die or hang without disturbing the others; of one that died the
+    heartbeat tells.
     """
     broken: list[BaseException] = []
+    died: list[str] = []
 
     def work(loop: StageLoop[Any, Any]) -> None:
         try:
@@ -164,6 +166,7 @@ def _run_loops(
         except BaseException as error:  # logged here, or handed to the main thread below
             if loop in beside:
                 log.error("loop.died", stage=loop.name, exc_info=error)
+                died.append(loop.name)
                 return
             broken.append(error)
             stopping.event.set()
@@ -174,7 +177,9 @@ def _run_loops(
     for thread in threads:
         thread.start()
     alive = lambda: all(loop.silent_s < HANG_S for loop in loops)  # noqa: E731
-    Presence(role, settings, worklist, stopping, detail=detail, alive=alive).begin()
+    Presence(
+        role, settings, worklist, stopping, detail=detail, alive=alive, failing=lambda: tuple(died)
+    ).begin()
     stopping.event.wait()
     systemd.notify(systemd.STOPPING)
     for thread in threads:

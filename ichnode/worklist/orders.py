@@ -104,7 +104,8 @@ class OrderBook:
             if not _enter(transaction, digest, kind):
                 return Consequence(repeated=True)
             hearing = _Hearing(transaction, self._policy, kind)
-            return Consequence(studies=sum(hearing.follow(one) for one in things))
+            ordered = hearing.in_order(things)
+            return Consequence(studies=sum(hearing.follow(one) for one in ordered))
 
     def report_texts(self) -> Iterator[ReportText]:
         """Yield the texts of final reports that were kept, of studies that are here."""
@@ -154,6 +155,16 @@ class _Hearing:
         self._transaction, self._policy, self._kind = transaction, policy, plain(kind, 16)
         self._authority = policy.assigning_authority
         self._session = transaction.session
+
+    def in_order(self, things: Sequence[Heard]) -> Sequence[Heard]:
+        """Return what is said in the order of its accession numbers, their studies locked.
+
+        Otherwise two messages, or a message and arriving images, would wait for each other.
+        """
+        numbers = {one: _number(one) for one in things}
+        if any(numbers.values()):
+            self._locked(t.Study.accession_number.in_(set(numbers.values())), _HAS_NUMBER)
+        return sorted(things, key=numbers.__getitem__)
 
     def follow(self, heard: Heard) -> int:
         """Do what follows; return of how many studies something changed."""
@@ -319,6 +330,12 @@ class _Hearing:
         self._transaction.event(
             "study", verb, study_uid=study.study_uid, message=self._kind, **detail
         )
+
+
+def _number(heard: Heard) -> str:
+    if isinstance(heard, OrderHeard | ReportHeard):
+        return plain(heard.accession_number, 64)
+    return ""
 
 
 def _are_of_several(studies: Sequence[t.Study], authority: str) -> bool:

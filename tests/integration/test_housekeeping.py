@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ichnode.domain.findings import Finding
+from ichnode.service import roles
 from ichnode.service.housekeeping import Housekeeping
 from ichnode.service.roles import Presence
 from ichnode.service.stopping import Stopping
@@ -215,3 +216,34 @@ def test_a_failing_job_shows_in_the_heartbeat_until_it_succeeds(site: Site) -> N
         assert beat() == {}
     finally:
         keeper.stop()
+
+
+def test_a_loop_that_died_beside_the_others_is_named(
+    worklist: Worklist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notifier, say: nobody would learn that a subscriber is told nothing any more."""
+    monkeypatch.setattr(roles, "HEARTBEAT_S", 0.02)
+    stopping = Stopping()
+
+    class Broken:
+        def claim(self, owner: str) -> None:
+            raise KeyError(owner)
+
+    def loop(name: str, queue: object) -> roles.StageLoop:
+        return roles._loop(name, queue, object(), Settings(), stopping, worklist)
+
+    loops, beside = [loop("report", worklist.documents)], [loop("notify", Broken())]
+    running = threading.Thread(
+        target=roles._run_loops,
+        args=("deliver", loops, Settings(), worklist, stopping),
+        kwargs={"beside": beside},
+    )
+    running.start()
+    try:
+        assert wait_until(
+            lambda: [one.detail for one in worklist.views.heartbeats()] == [{"failing": ["notify"]}]
+        )
+        assert running.is_alive()
+    finally:
+        stopping.event.set()
+        running.join()

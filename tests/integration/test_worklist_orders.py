@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -183,6 +184,25 @@ def test_what_is_heard_is_forgotten_in_time(worklist: Worklist, hand_clock: Hand
     hand_clock.forward(80 * 86400)
     hear(worklist, order(number="A3"))
     assert (count(worklist, "message"), count(worklist, "ordered")) == (1, 2)
+
+
+def test_messages_about_the_same_studies_never_wait_in_a_circle(
+    open_worklist: OpenWorklist,
+) -> None:
+    """Whatever order they name them in, while their images come."""
+    worklist = open_worklist(real_time=True)
+    for number in ("A1", "A2"):
+        brought(worklist, accession_number=number)
+    orders = [order(number=number, patients=()) for number in ("A1", "A2")]
+
+    def tell(name: str) -> None:
+        for turn in range(25):
+            things = orders if name == "x" else orders[::-1]
+            worklist.orders.hear(f"{name}{turn}".rjust(64, "0"), "OMG^O19", things)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(tell, ("x", "y")))
+    assert count(worklist, "message") == 50
 
 
 # ------------------------------------------------------------------ reports
