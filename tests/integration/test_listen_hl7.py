@@ -251,6 +251,18 @@ def test_an_acknowledgement_goes_back_to_who_sent() -> None:
     assert (header[9], header[11], header[12]) == ("ACK^O01", "P", "2.3.1")
 
 
+def test_a_message_that_says_too_much_is_refused() -> None:
+    """All of it would be one transaction, for which the images would have to wait."""
+    ear = Recorder()
+    head, patient, control, request = ORDER.split("\r")[:4]
+    orders = f"{control}\r{request}\r" * 201
+    answer = hl7.parse(
+        Answering(ear, "AA").answer(f"{head}\r{patient}\r{orders}".encode(), "a").decode()
+    )
+    assert said(answer)[0] == "AE"
+    assert ear.heard == []
+
+
 def test_a_name_of_many_parts_costs_no_more_than_its_length() -> None:
     """It is taken apart once, not once for each part: one message must not hold the others up."""
 
