@@ -446,6 +446,16 @@ def test_connections_are_bounded_in_number() -> None:
             pytest.fail("the place was not freed")
 
 
+def test_those_who_say_nothing_shut_nobody_out() -> None:
+    """The oldest connection that never brought a message makes way for a new one."""
+    with listening(ear=Recorder(), max_connections=2) as (connect, _, _):
+        known, idle = connect(), connect()
+        assert said(known.tell(ORDER))[0] == "AA"
+        assert said(connect().tell(ORDER))[0] == "AA"
+        assert idle.ends()
+        assert said(known.tell(ORDER))[0] == "AA"
+
+
 def test_strangers_are_not_let_in() -> None:
     """Who is in no allowed network is closed before a word."""
     with listening(ear=Recorder(), networks=("192.0.2.0/24",)) as (connect, _, _):
