@@ -323,6 +323,7 @@ def test_kinds_that_mean_nothing_are_counted(unknown: str, code: str) -> None:
             "An order has no accession number (IPC-1, OBR-18, OBR-3 or ORC-3).",
         ),
         (CORRECTION.replace("4711", "").encode(), "The message has no Patient ID (PID-3)."),
+        (REPORT.replace("PID|1", "ZZZ|1").encode(), "The message has no Patient ID (PID-3)."),
         (
             MERGE.replace("MRG|4711", "MRG|").encode(),
             "A merge does not say which Patient ID is gone (MRG-1).",
