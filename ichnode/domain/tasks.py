@@ -203,7 +203,7 @@ class Answer:
     Attributes
     ----------
     message : Any
-        A DIMSE primitive.
+        A DIMSE primitive; None where there is nothing to send yet and the search goes on.
     complaint : str
         Why it is a refusal that a person should see, without patient data; else empty.
     """

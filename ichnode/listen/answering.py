@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 _KIND = re.compile(r"[A-Z0-9]{3}")
 _VERSION = re.compile(r"2\.\d(\.\d){0,2}")
+MOST_THINGS = 200  # in a message: it is one transaction, for which everybody else waits
 _MOST_KINDS = 50  # that are counted by name
 
 Code = Literal["AA", "AE", "AR"]
@@ -77,6 +78,8 @@ class Answering:
                 self._count("ignored", kind)
                 log.info("message.ignored", peer=peer, kind=kind)
                 return self._unknown, "Messages of this kind mean nothing here.", UNSUPPORTED
+            if len(things) > MOST_THINGS:
+                raise NotUnderstood(f"The message says more than {MOST_THINGS} things at once.")
             self._ear.hear(hashlib.sha256(data).hexdigest(), kind, things)
         except NotUnderstood as error:
             log.warning("message.refused", peer=peer, kind=kind, sentence=str(error))

@@ -49,6 +49,7 @@ class Listener:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._open: dict[threading.Thread, socket.socket] = {}
+        self._silent: dict[threading.Thread, socket.socket] = {}  # the oldest first
         self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
 
     @property
@@ -104,32 +105,43 @@ class Listener:
             log.warning("connection.refused", peer=peer, reason="network")
             return False
         with self._lock:
-            full = len(self._open) >= self._settings.max_connections
+            full = len(self._open) >= self._settings.max_connections and not self._make_room()
         if full:
             log.warning("connection.refused", peer=peer, reason="too many connections")
         return not full
+
+    def _make_room(self) -> bool:
+        """End the oldest connection that never brought a message: it must not shut others out."""
+        for thread, connection in list(self._silent.items()):
+            del self._silent[thread]
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+                return True
+        return False
 
     def _begin(self, connection: socket.socket, peer: str) -> None:
         thread = threading.Thread(
             target=self._serve, args=(connection, peer), name=f"hl7-{peer}", daemon=True
         )
         with self._lock:
-            self._open[thread] = connection
+            self._open[thread] = self._silent[thread] = connection
         try:
             thread.start()
         except RuntimeError:  # there are no more threads; that passes
             log.warning("connection.refused", peer=peer, reason="no thread")
             connection.close()
-            with self._lock:
-                self._open.pop(thread, None)
+            self._forget(thread)
 
     def _serve(self, connection: socket.socket, peer: str) -> None:
         try:
             connection.settimeout(HANDSHAKE_S)
             if self._context is not None:
                 connection = self._context.wrap_socket(connection, server_side=True)
+                thread = threading.current_thread()
                 with self._lock:
-                    self._open[threading.current_thread()] = connection
+                    self._open[thread] = connection
+                    if thread in self._silent:
+                        self._silent[thread] = connection
             self._talk(connection, peer)
         except BadFrame as error:
             log.warning("connection.dropped", peer=peer, sentence=str(error))
@@ -141,8 +153,12 @@ class Listener:
             log.exception("connection.broke", peer=peer)
         finally:
             connection.close()
-            with self._lock:
-                self._open.pop(threading.current_thread(), None)
+            self._forget(threading.current_thread())
+
+    def _forget(self, thread: threading.Thread) -> None:
+        with self._lock:
+            self._open.pop(thread, None)
+            self._silent.pop(thread, None)
 
     def _talk(self, connection: socket.socket, peer: str) -> None:
         deframer = Deframer(self._settings.max_message_bytes)
@@ -155,6 +171,8 @@ class Listener:
             if not data:
                 return
             for message in deframer.feed(data):
+                with self._lock:
+                    self._silent.pop(threading.current_thread(), None)
                 answer = self._answer(message, peer)
                 connection.settimeout(SEND_S)
                 connection.sendall(framed(answer))

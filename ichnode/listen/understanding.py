@@ -79,12 +79,13 @@ def _orders(message: Received) -> list[Heard]:
 
 
 def _reports(message: Received) -> list[Heard]:
-    patients = _named(message.first("PID"))
+    """Return the final reports; one silences an alert, so that it has to say whose it is."""
     found: list[Heard] = []
     for group in message.groups("ORC", "OBR"):
         request = _first(group, "OBR")
         status = request.value(25).upper() if request is not None else ""
         if status in _FINAL:
+            patients = _patient(message.first("PID"))
             text = "\n".join(_texts(group))
             at = _moment(request.value(22)) if request is not None else None
             number = _accession_number(group)

@@ -27,6 +27,7 @@ from ichnode.query.statuses import (
     CANNOT_UNDERSTAND,
     NO_SUCH_ACTION,
     OUT_OF_RESOURCES,
+    PENDING,
     PROCESSING_FAILURE,
     SUCCESS,
     UNRECOGNISED_OPERATION,
@@ -164,13 +165,16 @@ class Answers:
     ) -> Iterator[Answer]:
         query = read(request.Identifier, transfer_syntax)
         of_tasks = abstract_syntax != STUDY_ROOT_FIND
-        found: Iterator[Found] = (
+        found: Iterator[Found | None] = (
             self._finder.tasks(query) if of_tasks else self._finder.studies(query)
         )
         for one in found:
             if is_canceled():
                 yield _final(request, CANCELED)
                 return
+            if one is None:
+                yield Answer(None, PENDING)
+                continue
             response = _response(request, one.status)
             response.Identifier = write(one.identifier, transfer_syntax)
             yield Answer(response, one.status)

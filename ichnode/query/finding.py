@@ -85,8 +85,8 @@ class Finder:
     ) -> Dataset:
         return task_object(task, self._alike, self._retrieve, instances)
 
-    def tasks(self, query: Dataset) -> Iterator[Found]:
-        """Yield what a UPS query matches.
+    def tasks(self, query: Dataset) -> Iterator[Found | None]:
+        """Yield what a UPS query matches, and None now and then while nothing does.
 
         Raises
         ------
@@ -98,7 +98,11 @@ class Finder:
         needs_images = "InputInformationSequence" in query
 
         def found_in(task: ReadingTask) -> Iterator[Found]:
-            described = self.describe(task) if needs_images else self._object(task)
+            described = self._object(task)
+            if not matches(query, described):
+                return
+            if needs_images:  # of those that may match alone: a study has thousands
+                described = self.describe(task)
             if matches(query, described):
                 answer = answer_to(query, described)
                 for keyword in ("SOPClassUID", "SOPInstanceUID"):
@@ -107,8 +111,8 @@ class Finder:
 
         return self._bounded(search, found_in)
 
-    def studies(self, query: Dataset) -> Iterator[Found]:
-        """Yield what a Study Root query matches.
+    def studies(self, query: Dataset) -> Iterator[Found | None]:
+        """Yield what a Study Root query matches, and None now and then while nothing does.
 
         Raises
         ------
@@ -152,10 +156,17 @@ class Finder:
 
     def _bounded(
         self, search: Search, found_in: Callable[[ReadingTask], Iterator[Found]]
-    ) -> Iterator[Found]:
-        """Yield matches in the order of the list until they are as many as one query gets."""
+    ) -> Iterator[Found | None]:
+        """Yield matches in the order of the list until they are as many as one query gets.
+
+        Between two parts of what is looked at comes None, so that whoever asks for the next match
+        is not out of touch for long.
+        """
         count = 0
         for task in self._candidates(search):
+            if task is None:
+                yield None
+                continue
             for found in found_in(task):
                 if count >= self._most:
                     raise Refused(
@@ -166,8 +177,14 @@ class Finder:
                 count += 1
                 yield found
 
-    def _candidates(self, search: Search) -> Iterator[ReadingTask]:
-        """Yield what the database finds, which may be more than what is meant."""
+    def _candidates(self, search: Search) -> Iterator[ReadingTask | None]:
+        """Yield what the database finds, which may be more than what is meant; None between parts.
+
+        Raises
+        ------
+        Refused
+            When that is more than is looked at.
+        """
         seen: set[int] = set()
         limit = self._most + 1
         while True:
@@ -175,6 +192,8 @@ class Finder:
             fresh = [key for key in keys if key not in seen]
             for start in range(0, len(fresh), PART):
                 part = fresh[start : start + PART]
+                if seen:
+                    yield None
                 seen.update(part)
                 yield from self._book.listed(part)
             if len(keys) < limit:

@@ -21,6 +21,8 @@ from ichnode.query.statuses import CANNOT_UNDERSTAND, Refused
 from ichnode.query.structure import Broken, Structure
 
 UTF_8 = "ISO_IR 192"
+MOST_VALUES = 64
+"""Of an attribute that is no UID: each is compared with each study, one by one."""
 _UNREADABLE = "\ufffd"
 _SILENCE = threading.Lock()
 
@@ -76,6 +78,8 @@ def _check_texts(dataset: Dataset) -> None:
         if element.VR == "SQ":
             for item in element.value:
                 _check_texts(item)
+        elif element.VR != "UI" and len(_values(element.value)) > MOST_VALUES:
+            raise Refused(CANNOT_UNDERSTAND, "An attribute of the request has too many values.")
         elif any(_UNREADABLE in str(value) for value in _values(element.value)):
             raise Refused(
                 CANNOT_UNDERSTAND, "The request is in another character set than it says."

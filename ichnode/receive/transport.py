@@ -216,7 +216,8 @@ class ScannerAssociation(Association):  # type: ignore[misc]
             self._serve_request(request, context_id)
             return
         for answer in answers:
-            self.dimse.send_msg(answer.message, context_id)
+            if answer.message is not None:
+                self.dimse.send_msg(answer.message, context_id)
             if not self.dul.is_open:
                 return
             self._overhear()

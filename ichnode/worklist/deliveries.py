@@ -39,7 +39,7 @@ from ichnode.domain.work import (
 )
 from ichnode.worklist import leases
 from ichnode.worklist import tables as t
-from ichnode.worklist.outbox import enter_document
+from ichnode.worklist.outbox import enter_document, is_open
 from ichnode.worklist.policy import Policy, Route
 from ichnode.worklist.transactions import Database, Transaction
 
@@ -133,7 +133,11 @@ class Outbox:
             for_=self._policy.lease,
             limit=self._policy.batch,
         )
-        rows = [row for row in rows if not self._is_spent(transaction, row)]
+        rows = [
+            row
+            for row in rows
+            if not self._is_spent(transaction, row) and not self._is_closed(transaction, row)
+        ]
         if not rows:
             return None
         rows.sort(key=lambda row: (not row.urgent, row.attempts > 1, row.id))
@@ -150,6 +154,21 @@ class Outbox:
             return False
         row.drop_lease()
         self._undelivered(transaction, row, Undelivered("The workers that took it died."))
+        return True
+
+    def _is_closed(self, transaction: Transaction, row: t.Delivery) -> bool:
+        """Withhold a row whose destination is not open for it any more.
+
+        It was when the row was made: the destination was on this machine until its address was
+        changed, or the row had failed before the model was revoked, and was queued again since.
+        """
+        (route,) = (one for one in self._policy.destinations if one.name == row.destination)
+        if is_open(transaction, route, row.model_uid, row.calling_ae):
+            return False
+        row.drop_lease()
+        row.attempts = max(row.attempts - 1, 0)  # nothing was tried
+        row.state = advance(DELIVERY, row.state, DeliveryEvent.REVOKED)
+        _event(transaction, row, "withheld")
         return True
 
     def renew(self, lease: Lease, for_: timedelta) -> bool:

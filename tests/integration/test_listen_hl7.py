@@ -273,6 +273,18 @@ def test_an_acknowledgement_goes_back_to_who_sent() -> None:
     assert (header[9], header[11], header[12]) == ("ACK^O01", "P", "2.3.1")
 
 
+def test_a_message_that_says_too_much_is_refused() -> None:
+    """All of it would be one transaction, for which the images would have to wait."""
+    ear = Recorder()
+    head, patient, control, request = ORDER.split("\r")[:4]
+    orders = f"{control}\r{request}\r" * 201
+    answer = hl7.parse(
+        Answering(ear, "AA").answer(f"{head}\r{patient}\r{orders}".encode(), "a").decode()
+    )
+    assert said(answer)[0] == "AE"
+    assert ear.heard == []
+
+
 def test_a_name_of_many_parts_costs_no_more_than_its_length() -> None:
     """It is taken apart once, not once for each part: one message must not hold the others up."""
 
@@ -333,6 +345,7 @@ def test_kinds_that_mean_nothing_are_counted(unknown: str, code: str) -> None:
             "An order has no accession number (IPC-1, OBR-18, OBR-3 or ORC-3).",
         ),
         (CORRECTION.replace("4711", "").encode(), "The message has no Patient ID (PID-3)."),
+        (REPORT.replace("PID|1", "ZZZ|1").encode(), "The message has no Patient ID (PID-3)."),
         (
             MERGE.replace("MRG|4711", "MRG|").encode(),
             "A merge does not say which Patient ID is gone (MRG-1).",
@@ -454,6 +467,16 @@ def test_connections_are_bounded_in_number() -> None:
                 continue
         else:
             pytest.fail("the place was not freed")
+
+
+def test_those_who_say_nothing_shut_nobody_out() -> None:
+    """The oldest connection that never brought a message makes way for a new one."""
+    with listening(ear=Recorder(), max_connections=2) as (connect, _, _):
+        known, idle = connect(), connect()
+        assert said(known.tell(ORDER))[0] == "AA"
+        assert said(connect().tell(ORDER))[0] == "AA"
+        assert idle.ends()
+        assert said(known.tell(ORDER))[0] == "AA"
 
 
 def test_strangers_are_not_let_in() -> None:

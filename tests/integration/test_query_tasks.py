@@ -494,6 +494,10 @@ def deep(levels: int) -> Dataset:
 
 
 HOSTILE = {
+    "more values than can be compared": (
+        encoded(keyed_plain(ProcedureStepLabel="")).getvalue()[:-2] + b"\xe8\x03" + b"A\\" * 500,
+        0xC000,
+    ),
     "no data set at all": (b"\xff" * 40, 0xC000),
     "cut off": (encoded(keyed(PatientName="Doe")).getvalue()[:-2], 0xC000),
     "too deep": (encoded(deep(60)).getvalue(), 0xC000),
@@ -532,6 +536,26 @@ def test_hostile_queries_are_refused_and_seen(kind: str, worklist: Worklist) -> 
     assert f"{answer.status:04X}" == f"{status:04X}"
     assert answer.complaint
     assert "Doe" not in answer.complaint
+
+
+def test_a_search_that_finds_nothing_is_not_out_of_touch(
+    worklist: Worklist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its parts it can be canceled, and makes way; nothing is sent for that."""
+    monkeypatch.setattr("ichnode.query.finding.PART", 2)
+    for _ in range(5):
+        record(worklist)
+    answers = Answers(worklist.tasks, query_settings())
+    request = C_FIND()
+    request.MessageID, request.AffectedSOPClassUID = 3, PULL
+
+    def statuses(*, canceled: bool) -> list[tuple[int, bool]]:
+        request.Identifier = encoded(keyed(ProcedureStepLabel="nothing is called so"))
+        found = answers.answer("READER", request, PULL, EXPLICIT_LE, lambda: canceled)
+        return [(one.status, one.message is None) for one in found]
+
+    assert statuses(canceled=False) == [(0xFF00, True)] * 2 + [(0x0000, False)]
+    assert statuses(canceled=True) == [(0xFE00, False)]
 
 
 def test_too_much_of_a_query_is_refused_and_the_association_goes_on(

@@ -380,6 +380,37 @@ def test_a_commission_is_for_its_model_and_scanners(
     assert states(worklist).count(Delivery.WITHHELD) == before + 2
 
 
+def test_an_address_that_is_moved_off_this_machine_opens_nothing(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """What waits for a destination that was on loopback is withheld when it is not any more."""
+    here = replace(FAR, loopback=True)
+    owe(open_worklist(Policy(destinations=(here,))), hand_clock, Finding.POSITIVE)
+    worklist = open_worklist(Policy(destinations=(FAR,)))
+    build(worklist)
+    assert send(worklist) == []
+    assert states(worklist) == [Delivery.WITHHELD] * 2
+    assert worklist.commission(MODEL, "A. Physicist") == 2
+    assert {"far"} == {work.destination for work in send(worklist)}
+
+
+def test_queued_again_after_a_revocation_nothing_goes_out(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """A delivery that had been given up is withheld like the others."""
+    far = replace(FAR, kinds=frozenset({"sr"}))
+    worklist = open_worklist(Policy(destinations=(far,), negative_sr=True))
+    worklist.commission(MODEL, "A. Physicist")
+    owe(worklist, hand_clock, Finding.NEGATIVE)
+    build(worklist)
+    answer(worklist, Undelivered("No.", permanent=True))
+    assert states(worklist) == [Delivery.FAILED]
+    worklist.revoke(MODEL, "A. Physicist")
+    assert worklist.requeue_deliveries("far") == 1
+    assert send(worklist) == []
+    assert states(worklist) == [Delivery.WITHHELD]
+
+
 def test_what_was_withheld_long_ago_stays_withheld(
     open_worklist: OpenWorklist, hand_clock: HandClock
 ) -> None:
