@@ -207,6 +207,7 @@ class TaskEvent(Enum):
     TAKEN = "taken"
     COMPLETED = "completed"
     CANCELED = "canceled"
+    MADE_ANEW = "made_anew"  # blood was found in images that nobody has read: a task of its own
 
 
 TASK: dict[tuple[Task, TaskEvent], Task] = {
@@ -214,6 +215,8 @@ TASK: dict[tuple[Task, TaskEvent], Task] = {
     (Task.SCHEDULED, TaskEvent.CANCELED): Task.CANCELED,  # somebody asked for it
     (Task.IN_PROGRESS, TaskEvent.COMPLETED): Task.COMPLETED,
     (Task.IN_PROGRESS, TaskEvent.CANCELED): Task.CANCELED,
+    (Task.COMPLETED, TaskEvent.MADE_ANEW): Task.SCHEDULED,  # the next one, under another UID
+    (Task.CANCELED, TaskEvent.MADE_ANEW): Task.SCHEDULED,
 }
 
 

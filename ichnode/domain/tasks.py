@@ -16,8 +16,8 @@ _KEY_BITS = 48
 _UUID_UID = re.compile(r"2\.25\.[1-9][0-9]{0,38}")
 
 
-def task_uid(study_uid: str, key: int) -> str:
-    """Return the SOP Instance UID of the task to read a study: the same for ever.
+def task_uid(study_uid: str, key: int, number: int = 0) -> str:
+    """Return the SOP Instance UID of a task to read a study: the same for ever.
 
     A version 8 UUID (RFC 9562, 5.8) below ``2.25``: a digest of the study's UID, and the study's
     key in the last 48 bits, so that a task is found by its UID without a column to search.
@@ -28,8 +28,11 @@ def task_uid(study_uid: str, key: int) -> str:
         The Study Instance UID.
     key : int
         The key of the study's row.
+    number : int
+        0 of the first task of a study, 1 of the next.
     """
-    digest = hashlib.sha256(f"task|{study_uid}|{key}".encode()).digest()
+    which = f"|{number}" if number else ""
+    digest = hashlib.sha256(f"task|{study_uid}|{key}{which}".encode()).digest()
     number = int.from_bytes(digest[:10], "big") << _KEY_BITS | key % (1 << _KEY_BITS)
     number = number & ~(0xF << 76) | 8 << 76  # the version
     number = number & ~(0x3 << 62) | 2 << 62  # the variant

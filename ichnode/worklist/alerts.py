@@ -48,8 +48,8 @@ def owe_alert(
     """
     because = None
     if study.seen_how is Seen.REPORTED and study.seen_at is not None:
-        images_at = _images_at(transaction, analysis)
-        if not is_needed(Seen.REPORTED, study.seen_at, transaction.now, images_at):
+        newest_at = images_at(transaction, analysis)
+        if not is_needed(Seen.REPORTED, study.seen_at, transaction.now, newest_at):
             because = "a person reported the study"
     resumes: Mapping[_Way, datetime] = {}
     if because is None:
@@ -82,14 +82,14 @@ def is_unread(
     seen_at = study.seen_at
     if seen_at is None or not any(policy.takers(kind) for kind in ALERT_KINDS):
         return False
-    if _images_at(transaction, analysis) <= seen_at:
+    if images_at(transaction, analysis) <= seen_at:
         return False
     alerts = list(_alerts(transaction, study, ~is_withdrawal()))
     if study.seen_how is Seen.OPENED and any(a.state is not Delivery.SUPPRESSED for a in alerts):
         return False
     session = transaction.session
     told = [session.get_one(t.Analysis, key) for key in {one.analysis_id for one in alerts}]
-    return all(_images_at(transaction, one) <= seen_at for one in told)
+    return all(images_at(transaction, one) <= seen_at for one in told)
 
 
 def was_silenced(transaction: Transaction, study: t.Study) -> bool:
@@ -193,10 +193,10 @@ def _is_needed(transaction: Transaction, alert: t.Delivery, how: Seen, at: datet
         )
     ).one()
     analysis = session.get_one(t.Analysis, alert.analysis_id)
-    return is_needed(how, at, judged_at, _images_at(transaction, analysis))
+    return is_needed(how, at, judged_at, images_at(transaction, analysis))
 
 
-def _images_at(transaction: Transaction, analysis: t.Analysis) -> datetime:
+def images_at(transaction: Transaction, analysis: t.Analysis) -> datetime:
     """Return when the last image of an analysis was recorded, by the database's clock."""
     return transaction.session.scalars(
         select(func.max(t.Instance.recorded_at)).where(

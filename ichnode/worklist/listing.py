@@ -106,13 +106,15 @@ def held_task(transaction: Transaction, uid: str, *, lock: bool = True) -> Held 
         return None
     locking: Any = {"key_share": True} if lock else None
     study = transaction.session.get(t.Study, key, with_for_update=locking)
-    if study is None or task_uid(study.study_uid, study.id) != uid:
-        return None
-    if study.purged_at is not None and not any(subscribers(transaction, key).values()):
+    if study is None:
         return None
     task = transaction.session.get(t.Task, key)
     if task is None:
-        task = t.Task(study_id=key, state=Task.SCHEDULED, performer="", attributes="{}")
+        task = t.Task(study_id=key, number=0, state=Task.SCHEDULED, performer="", attributes="{}")
+    if task_uid(study.study_uid, study.id, task.number) != uid:
+        return None
+    if study.purged_at is not None and not any(subscribers(transaction, key).values()):
+        return None
     return study, task
 
 
@@ -166,7 +168,7 @@ def _task(study: t.Study, task: t.Task | None, series: tuple[ListedSeries, ...])
     )
     said = task.priority if task is not None else None
     return ReadingTask(
-        uid=task_uid(study.study_uid, study.id),
+        uid=task_uid(study.study_uid, study.id, task.number if task is not None else 0),
         study=listed,
         state=task.state if task is not None else Task.SCHEDULED,
         priority=said or reading_priority(study.band, study.ordered_priority),

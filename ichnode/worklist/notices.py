@@ -82,12 +82,16 @@ def tell(
         Tell these AE titles instead.
     """
     told = list(subscribers(transaction, study_id) if only is None else only)
+    task = transaction.session.get(t.Task, study_id)
+    number = task.number if task is not None else 0
     for ae_title in told:
-        if event_type == STATE_REPORT and _is_last_word(transaction, study_id, ae_title, content):
+        word = (number, STATE_REPORT, content)
+        if event_type == STATE_REPORT and _last_word(transaction, study_id, ae_title) == word:
             continue
         transaction.session.add(
             t.Notice(
                 study_id=study_id,
+                number=number,
                 ae_title=ae_title,
                 event_type=event_type,
                 content=content,
@@ -100,14 +104,16 @@ def tell(
     return len(told)
 
 
-def _is_last_word(transaction: Transaction, study_id: int, ae_title: str, content: str) -> bool:
+def _last_word(
+    transaction: Transaction, study_id: int, ae_title: str
+) -> tuple[int, int, str] | None:
     last = transaction.session.execute(
-        select(t.Notice.event_type, t.Notice.content)
+        select(t.Notice.number, t.Notice.event_type, t.Notice.content)
         .where(t.Notice.study_id == study_id, t.Notice.ae_title == ae_title)
         .order_by(t.Notice.id.desc())
         .limit(1)
     ).first()
-    return last is not None and tuple(last) == (STATE_REPORT, content)
+    return None if last is None else (last.number, last.event_type, last.content)
 
 
 def is_arriving(transaction: Transaction, study_id: int) -> bool:
@@ -250,12 +256,18 @@ class NoticeQueue:
                 t.Study.id.in_({row.study_id for row in rows})
             )
         )
-        uids = {key: task_uid(study_uid, key) for key, study_uid in studies}
+        of_study = {row.id: row.study_uid for row in studies}
         return NoticeWork(
             lease=leases.lease_of(rows[0]),
             destination=self._ae_title,
             items=tuple(
-                NoticeItem(row.id, uids[row.study_id], row.event_type, row.content) for row in rows
+                NoticeItem(
+                    row.id,
+                    task_uid(of_study[row.study_id], row.study_id, row.number),
+                    row.event_type,
+                    row.content,
+                )
+                for row in rows
             ),
         )
 

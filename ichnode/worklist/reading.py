@@ -26,6 +26,7 @@ class Task(Base):
     study_id: Mapped[int] = mapped_column(
         ForeignKey("study.id"), primary_key=True, autoincrement=False
     )
+    number: Mapped[int] = mapped_column(SmallInteger, default=0)  # how many there were before it
     state: Mapped[lifecycle.Task] = mapped_column(state_type(lifecycle.Task))
     transaction_uid: Mapped[str | None] = mapped_column(Uid)
     performer: Mapped[str] = mapped_column(AeTitle, default="")  # the AE title that took it up
@@ -79,6 +80,7 @@ class Notice(Leased, Base):
 
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
     ae_title: Mapped[str] = mapped_column(AeTitle)
+    number: Mapped[int] = mapped_column(SmallInteger)  # of the study's task that it is about
     event_type: Mapped[int] = mapped_column(SmallInteger)
     content: Mapped[str]  # DICOM JSON
     due_at: Mapped[datetime]

@@ -13,6 +13,7 @@ from ichnode.worklist import tables as t
 from ichnode.worklist.alerts import is_unread, owe_alert, was_silenced
 from ichnode.worklist.notices import outgrow_priority, tell_of_state
 from ichnode.worklist.policy import Policy
+from ichnode.worklist.reopening import reopen
 from ichnode.worklist.transactions import Transaction
 
 _JUDGED = {
@@ -54,7 +55,9 @@ def rejudge(transaction: Transaction, policy: Policy, study: t.Study) -> None:
         return
     if rises:
         _alert(transaction, policy, study, series)
-    for one, analysis in _positives(transaction, series):
+    positives = list(_positives(transaction, series))
+    reopen(transaction, study, [analysis for _, analysis in positives], rises=rises)
+    for one, analysis in positives:
         if is_unread(transaction, policy, study, analysis):
             revise(transaction, study, band, trusted, judgement.sentence)
             owe_alert(transaction, policy, study, one, analysis)

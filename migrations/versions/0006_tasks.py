@@ -33,6 +33,7 @@ def _task() -> None:
     op.create_table(
         "task",
         sa.Column("study_id", COUNT, primary_key=True, autoincrement=False),
+        sa.Column("number", sa.SmallInteger(), nullable=False),
         sa.Column("state", state, nullable=False),
         sa.Column("transaction_uid", sa.String(64), nullable=True),
         sa.Column("performer", AE_TITLE, nullable=False),
@@ -81,6 +82,7 @@ def _notice() -> None:
         sa.CheckConstraint("(lease_token IS NULL) = (lease_until IS NULL)", name="whole_lease"),
         sa.Column("study_id", COUNT, nullable=False),
         sa.Column("ae_title", AE_TITLE, nullable=False),
+        sa.Column("number", sa.SmallInteger(), nullable=False),
         sa.Column("event_type", sa.SmallInteger(), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
         _moment("due_at", nullable=False),

@@ -305,6 +305,49 @@ def test_a_study_that_is_given_back_unread_is_told_after_all(worklist: Worklist)
     assert worklist.views.reading_list()[0].seen_how is None
 
 
+@pytest.mark.parametrize("first", [Finding.NEGATIVE, Finding.POSITIVE])
+def test_blood_that_nobody_has_read_gets_a_task_of_its_own(
+    worklist: Worklist, hand_clock: HandClock, first: Finding
+) -> None:
+    """What is completed stays so; a control scan that bleeds is on the list all the same."""
+    tasks = worklist.tasks
+    tasks.subscribe(None, "WATCHER", locks=False)
+    uid = arrive(worklist, first, study_uid="1.2.9")
+    tasks.take(uid, T1, "READER")
+    tasks.complete(uid, T1, "READER", lambda _: True)
+    assert tasks.get(uid).state is Task.COMPLETED
+    hand_clock.forward(3600)
+    worklist.record(slices(1, study_uid="1.2.9", expected_count=1))
+    told(worklist)
+    look(worklist, analysed(Finding.POSITIVE))
+    [task] = tasks.listed(tasks.keys(EVERYTHING, 5))
+    assert (task.uid != uid, task.state, task.priority) == (True, Task.SCHEDULED, "HIGH")
+    assert tasks.get(uid) is None
+    work = tasks.notices("WATCHER").claim("test")
+    assert {item.task_uid for item in work.items} == {task.uid}
+    assert json.loads(work.items[-1].content)["00741000"]["Value"] == ["SCHEDULED"]
+    assert tasks.take(task.uid, T2, "READER") is TaskReply.DONE
+
+
+def test_a_task_that_was_canceled_before_the_finding_hides_no_bleed(worklist: Worklist) -> None:
+    """Whoever canceled it did not know; who cancels it knowing has it canceled."""
+    tasks = worklist.tasks
+    brought = slices(1, expected_count=1)
+    worklist.record(brought)
+    (key,) = tasks.keys(EVERYTHING, 5)
+    uid = task_uid(brought[0].header.study_uid, key)
+    nobody = frozenset[str]()
+    tasks.request_cancel(uid, "RIS", lambda before, _: before, "{}", nobody)
+    assert tasks.get(uid).state is Task.CANCELED
+    look(worklist, analysed(Finding.POSITIVE))
+    [task] = tasks.listed([key])
+    assert task.state is Task.SCHEDULED
+    tasks.request_cancel(task.uid, "RIS", lambda before, _: before, "{}", nobody)
+    worklist.requeue(brought[0].header.series_uid)
+    look(worklist, analysed(Finding.POSITIVE))  # the same images once more are no news
+    assert tasks.get(task.uid).state is Task.CANCELED
+
+
 def test_a_deletion_lock_keeps_a_task_of_a_purged_study(worklist: Worklist) -> None:
     """It is off the list, and can still be asked for by whoever wants it kept."""
     locked, free = arrive(worklist), arrive(worklist)

@@ -46,11 +46,18 @@ FORBIDDEN = {
         ),
     },
     "verdict": {("ROUTINE", "LOWERED"), ("NOT_ANALYSED", "LOWERED")},
-    # Nobody completes what nobody took up, two do not take up one, and what is over stays so.
+    # Nobody completes what nobody took up, two do not take up one, and what is over stays so, but
+    # for another task of the same study.
     "task": {
         ("SCHEDULED", "COMPLETED"),
         ("IN_PROGRESS", "TAKEN"),
-        *((state, event.name) for state in ("COMPLETED", "CANCELED") for event in life.TaskEvent),
+        *(
+            (state, event)
+            for state in ("COMPLETED", "CANCELED")
+            for event in ("TAKEN", "COMPLETED", "CANCELED")
+        ),
+        ("SCHEDULED", "MADE_ANEW"),
+        ("IN_PROGRESS", "MADE_ANEW"),
     },
 }
 PAIRS = [
