@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import Any
@@ -51,6 +52,9 @@ def study_of(
     return made, series
 
 
+LOOKS_UP_AFTER = 60  # answers
+
+
 class Archive(Peer):
     """An archive with studies in memory.
 
@@ -67,7 +71,8 @@ class Archive(Peer):
     stalls : bool
         Queries at the level STUDY have answers and no end.
     endless : bool
-        Answers at the level STUDY without end, until the query is cancelled.
+        Answers at the level STUDY without end, until the query is cancelled. It looks up after
+        `LOOKS_UP_AFTER`: pynetdicom sends before it reads, and might hear nothing for ever.
     deaf : bool
         Does not hear C-CANCEL.
     classes : sequence of str
@@ -113,8 +118,9 @@ class Archive(Peer):
         level = str(asked.QueryRetrieveLevel)
         levels = {"STUDY": self._studies, "SERIES": self._series, "IMAGE": self._images}
         answers = levels[level](asked)
-        for answer in answers:
-            if event.is_cancelled and not self.deaf:
+        for number, answer in enumerate(answers):
+            looks_up = self.endless and number >= LOOKS_UP_AFTER
+            if not self.deaf and (self._look_up(event) if looks_up else event.is_cancelled):
                 self.cancelled += 1
                 yield 0xFE00, None
                 return
@@ -126,6 +132,16 @@ class Archive(Peer):
             self._stopping.wait(STOP_S)
         if level in self.script:
             yield self.script[level], None
+
+    def _look_up(self, event: Any) -> bool:
+        """Answer no more until a C-CANCEL is there; it is seen once, and forgotten."""
+        deadline = time.monotonic() + STOP_S
+        while time.monotonic() < deadline:
+            if event.is_cancelled:
+                return True
+            if self._stopping.wait(0.01):
+                return False
+        return False
 
     def _studies(self, asked: Dataset) -> Iterator[Dataset | bytes]:
         yield from self.first
