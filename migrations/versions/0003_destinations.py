@@ -1,7 +1,7 @@
 """More kinds of documents and deliveries, and deliveries that are needed no longer.
 
 Revision: 0003, after 0002. Only widens what is allowed: a node of the version before that still
-runs goes on working.
+runs goes on working until a newer one suppresses a delivery, a state that it cannot read.
 """
 
 from __future__ import annotations
