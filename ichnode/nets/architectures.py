@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ichnode.domain.errors import ModelUnusable
 from ichnode.nets.backbones import BACKBONES, Backbone, backbone, trained_backbone
-from ichnode.nets.local import LocalResNet, compact_body, resnet18_body
+from ichnode.nets.local import LocalResNet, compact_body, medium_body, resnet18_body
 from ichnode.nets.mask_network import MaskNetwork
 from ichnode.nets.pretrained import InitialWeights, fetch_weights
 from ichnode.nets.slice_network import Groups, SliceNetwork
@@ -126,6 +126,10 @@ def _compact_mask(in_channels: int, outputs: int) -> SliceNetwork:
     return MaskNetwork(compact_body(in_channels), in_channels, outputs, width=48)
 
 
+def _medium_mask(in_channels: int, outputs: int) -> SliceNetwork:
+    return MaskNetwork(medium_body(in_channels), in_channels, outputs, width=64)
+
+
 _WITH_CONCAT = ("resnet18", "resnet50", "resnet101", "densenet121", "alexnet")
 
 ARCHITECTURES: Mapping[str, Callable[[int, int], SliceNetwork]] = MappingProxyType(
@@ -133,6 +137,7 @@ ARCHITECTURES: Mapping[str, Callable[[int, int], SliceNetwork]] = MappingProxyTy
         "resnet18_local": _resnet18_local,
         "resnet18_mask": _resnet18_mask,
         "compact_mask": _compact_mask,
+        "medium_mask": _medium_mask,
     }
     | {name: partial(PooledNetwork, name, concat=False) for name in BACKBONES}
     | {f"{name}_concat": partial(PooledNetwork, name, concat=True) for name in _WITH_CONCAT}

@@ -26,6 +26,7 @@ SLICE_ARCHITECTURES = (
     "resnet18_local",
     "resnet18_mask",
     "compact_mask",
+    "medium_mask",
     "resnet18",
     "resnet50",
     "resnet101",
@@ -40,7 +41,7 @@ SLICE_ARCHITECTURES = (
     "alexnet_concat",
 )
 """What `ichnode.nets.architectures` can build."""
-MASK_ARCHITECTURES = ("resnet18_mask", "compact_mask")
+MASK_ARCHITECTURES = ("resnet18_mask", "compact_mask", "medium_mask")
 """Those that draw where the blood is; see `ichnode.nets.mask_network`."""
 CONTEXT_ARCHITECTURE = re.compile(r"bigru_([1-9]\d{0,3})x([1-4])")
 """What `ichnode.nets.context` can build: ``bigru_<hidden>x<layers>``."""

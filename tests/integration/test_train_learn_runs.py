@@ -219,6 +219,19 @@ def test_the_clock_ends_a_run_with_a_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_looks_may_be_further_apart_than_epochs(tmp_path: Path) -> None:
+    """Where epochs are short; the weights are the same, and the end is looked at all the same."""
+    networks = []
+    for name, seconds in (("each", 0.0), ("never", 1e6)):
+        rare = dataclasses.replace(QUIET, look_every_s=seconds)
+        networks.append(fit(TINY, *parts(), tmp_path / name, conditions=rare))
+        looks = [line for line in rows(tmp_path / name) if line["watch_auroc"] >= 0]
+        assert len(looks) == (TINY.epochs if name == "each" else 0)
+        assert open_run(tmp_path / name).result["watched"]["averaged"]["auroc"] > 0
+    assert digest(networks[0]) == digest(networks[1])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [6, 11])
 def test_a_number_of_steps_ends_a_run_with_its_schedule(tmp_path: Path, steps: int) -> None:
     """Within an epoch or beyond two, whatever the epochs say; the rate has come down by then."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image
 from typer.testing import CliRunner
@@ -56,6 +57,34 @@ def test_a_series_has_pixels_truth_and_terms(template: Path) -> None:
     assert one.kinds.shape == one.hu.shape
     assert one.hu.shape[1:] == (SIZE_PX, SIZE_PX)
     assert np.array_equal(one.hu, small.read("3").hu)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_simulates_the_same_kind_of_heads() -> None:
+    """Other random fields, but the same slices, bleeds and tissues."""
+    for job in ("3", "4", "5"):
+        here, there = (
+            Randomised(range(8), None, SIZE_PX, device=device).read(job)
+            for device in ("cpu", "cuda")
+        )
+        assert here.hu.shape == there.hu.shape
+        assert here.spacing_mm == there.spacing_mm
+        brain = [one.hu[(one.hu > 10) & (one.hu < 60)].mean() for one in (here, there)]
+        assert brain[0] == pytest.approx(brain[1], abs=2)
+        shown = [np.nan_to_num(one.slice_labels, nan=0.5).max(axis=0) for one in (here, there)]
+        assert np.abs(shown[0] - shown[1]).max() <= 0.5
+
+
+def test_a_device_is_for_those_that_are_simulated_on_one(tmp_path: Path) -> None:
+    """And one that is not there, or is no device, is said before anything is read."""
+    with pytest.raises(TrainingError, match="Only randomised heads"):
+        run("data", "add", "simulated", "0:2", "--cache", tmp_path / "cache", "--device", "cuda")
+    with pytest.raises(TrainingError, match="auto, cpu or cuda"):
+        run("data", "add", "randomised", "0:2", "--cache", tmp_path / "c", "--device", "tpu")
+    shown = run(
+        "data", "add", "randomised", "0:2", "--cache", tmp_path, "--device", "auto", "--dry-run"
+    )
+    assert "2 series" in shown
 
 
 def test_series_of_several_simulators_are_not_mixed(tmp_path: Path, template: Path) -> None:

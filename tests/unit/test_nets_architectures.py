@@ -158,7 +158,14 @@ def test_a_body_with_torchvision_s_weights_is_torchvision_s(name: str) -> None:
 
 @pytest.mark.parametrize(
     "architecture",
-    ["resnet18_local", "resnet18", "densenet121_concat", "resnet18_mask", "compact_mask"],
+    [
+        "resnet18_local",
+        "resnet18",
+        "densenet121_concat",
+        "resnet18_mask",
+        "compact_mask",
+        "medium_mask",
+    ],
 )
 def test_a_network_learns_in_all_its_parts(architecture: str, images: Tensor) -> None:
     """A step backwards reaches every parameter."""
@@ -188,7 +195,9 @@ def test_those_that_draw_say_how_much_they_drew(architecture: str, images: Tenso
     assert 0.4 < float(areas.mean()) < 0.8
 
 
-@pytest.mark.parametrize(("architecture", "most_mb"), [("resnet18_mask", 24), ("compact_mask", 4)])
+@pytest.mark.parametrize(
+    ("architecture", "most_mb"), [("resnet18_mask", 24), ("compact_mask", 4), ("medium_mask", 13)]
+)
 def test_a_network_with_masks_is_no_large_file(architecture: str, most_mb: int) -> None:
     """Nine channels, float16, as a bundle keeps it."""
     numbers = sum(t.numel() for t in build(architecture, 9, 6).state_dict().values())

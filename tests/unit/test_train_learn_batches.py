@@ -15,6 +15,7 @@ from train.data.views import Slices
 from train.errors import TrainingError
 from train.learn.ahead import ahead
 from train.learn.batches import Feeder, Plan, plan
+from train.learn.held import Held, copied, hold
 from train.learn.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -109,6 +110,30 @@ def test_undisturbed_batches_are_what_serving_shows() -> None:
         served = channels(stack, around, recipe.preprocess())
         assert torch.equal(image, served[row - first])
         assert truth.tolist() == slices.labels[row].tolist()
+
+
+@pytest.mark.parametrize("kinds", [True, False], ids=["with-voxel-truth", "without"])
+def test_a_cache_that_is_held_gives_the_same_batches(kinds: bool) -> None:
+    """Picked on the device or read from the file: pixels, labels, voxel truth are the same."""
+    slices = square_slices(range(10))
+    if not kinds:
+        slices = dataclasses.replace(slices, cache=dataclasses.replace(slices.cache, kinds=None))
+    recipe = dataclasses.replace(TINY, architecture="compact_mask", augment="simulated")
+    cache = slices.cache
+    truth = None if cache.kinds is None else copied(cache.kinds, CPU)
+    held = Held(copied(cache.hu, CPU), truth)
+    read = Feeder(slices, made(recipe, slices), recipe, CPU)
+    pairs = zip(read.batches(0, 9), dataclasses.replace(read, held=held).batches(0, 9), strict=True)
+    for one, other in pairs:
+        for name in ("images", "truth", "kinds", "masked"):
+            assert torch.equal(
+                getattr(one, name).nan_to_num(7), getattr(other, name).nan_to_num(7)
+            ), name
+
+
+def test_only_a_gpu_holds_a_cache() -> None:
+    """On a CPU the memory map is as quick."""
+    assert hold(square_slices(range(2)).cache, CPU, kinds=True) is None
 
 
 def test_a_step_is_the_same_wherever_one_begins() -> None:

@@ -62,6 +62,9 @@ def add(
         ),
     ] = 0,
     retry: Annotated[bool, typer.Option("--retry", help="Try the quarantined once more.")] = False,
+    device: Annotated[
+        str, typer.Option(help="Where randomised heads are simulated: auto, cpu or cuda.")
+    ] = "cpu",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check labels and layout, and count.")
     ] = False,
@@ -78,6 +81,7 @@ def add(
     from train.data.sources.known import open_known
     from train.data.splits import open_key
     from train.errors import TrainingError
+    from train.learn.precision import choose_device
 
     pseudonyms = b"" if dry_run else open_key(key or cache.parent / "patients.key")
     opened = open_known(source, path, labels, pseudonyms)
@@ -85,6 +89,10 @@ def add(
         if source != "dicom-folder":
             raise TrainingError("Only a dicom-folder can be given a --name.")
         opened = dataclasses.replace(opened, name=name)  # type: ignore[type-var]
+    if device != "cpu":
+        if source != "randomised":
+            raise TrainingError("Only randomised heads can be simulated on another --device.")
+        opened = dataclasses.replace(opened, device=choose_device(device).type)  # type: ignore[type-var]
     if bleed:
         opened = Bled(opened, bleed)
     terms = opened.licence

@@ -90,6 +90,9 @@ def fit(
     device: DeviceOption = "auto",
     threads: Annotated[int, typer.Option(help="That read the cache ahead.")] = 2,
     save_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 120.0,
+    look_every: Annotated[
+        float, typer.Option(help="Seconds between looks at the watched patients; 0: each epoch.")
+    ] = 0.0,
     key: KeyOption = None,
     asked: dict[str, Any],
 ) -> None:
@@ -108,7 +111,9 @@ def fit(
     reference = split_key(key or cache.parent / "split.key")
     parts = split_slices(to_learn_from(slices), reference.key(), reference.shares)
     recipe, start, origin = _started(recipe, pretrained)
-    conditions = Conditions(device=device, threads=threads, save_every_s=save_every)
+    conditions = Conditions(
+        device=device, threads=threads, save_every_s=save_every, look_every_s=look_every
+    )
     teach(
         recipe,
         parts["train"],

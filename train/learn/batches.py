@@ -2,8 +2,9 @@
 
 What is drawn follows from the recipe's seed and the step alone: a run that is resumed sees what it
 would have seen. Threads read the memory-mapped cache ahead; they are enough, since reading is
-copying without Python's lock, and nothing has to be sent between processes. Resizing, disturbing
-and windowing happen on the device, on a GPU beside the step before.
+copying without Python's lock, and nothing has to be sent between processes. A GPU with room for the
+whole cache holds it instead (`held`). Resizing, disturbing and windowing happen on the device, on a
+GPU beside the step before.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from train.errors import TrainingError
 from train.learn.ahead import ahead
 from train.learn.augment import PRESETS, disturb, drop_windows
 from train.learn.drawing import generator
+from train.learn.held import Held
 from train.learn.predicting import images_of, reduce
 from train.learn.recipe import Recipe
 
 Places = npt.NDArray[np.int64]
 _ORDER, _DISTURB, _MEASURE = 1, 2, 3  # what a seed is used for
+_NO_KINDS = torch.empty(0, dtype=torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,8 @@ class Feeder:
         Each of `world` processes gets its part of every batch.
     threads : int
         That read ahead.
+    held : Held, optional
+        The cache in the device's memory, to be read from in place of the file.
     """
 
     slices: Slices = field(repr=False)
@@ -186,6 +191,7 @@ class Feeder:
     rank: int = 0
     world: int = 1
     threads: int = 2
+    held: Held | None = None
 
     def __post_init__(self) -> None:
         if self.recipe.batch % self.world:
@@ -204,14 +210,14 @@ class Feeder:
             Asked before each batch is made; by default the recipe's size.
         """
         size = size_px or (lambda: self.recipe.size_px)
-        raw = ahead(self._read, self._chosen(first, last), self.threads)
+        raw = self._raw(self._chosen(first, last))
         made = (self._make(one, first + i, size()) for i, one in enumerate(raw))
         yield from _beside(made) if self.device.type == "cuda" else made
 
     def measured(self) -> Iterator[Tensor]:
         """Yield undisturbed images at the final size, to measure normalisation on."""
         chosen = self.plan.measured(self.recipe.reestimate_batches)
-        for raw in ahead(self._read, chosen, self.threads):
+        for raw in self._raw(chosen):
             yield _last_channels(images_of(raw.to(self.device).hu, self.recipe.preprocess()))
 
     def _chosen(self, first: int, last: int) -> Iterator[Places]:
@@ -222,12 +228,29 @@ class Feeder:
                 whole = order[(step - start) * self.plan.batch :][: self.plan.batch]
                 yield whole[self.rank :: self.world]
 
+    def _raw(self, chosen: Iterator[Places]) -> Iterator[Raw]:
+        """Yield batches as the cache has them; what is held is picked on the caller's stream."""
+        if self.held is None:
+            return ahead(self._read, chosen, self.threads)
+        return map(self._take, chosen)
+
+    def _take(self, places: Places) -> Raw:
+        assert self.held is not None
+        rows = self.slices.rows[places]
+        known = torch.from_numpy(self.slices.labels[places][:, answer_columns(self.recipe)])
+        return Raw(
+            hu=self.held.planes(self.slices.around[rows]),
+            truth=known,
+            kinds=self.held.kinds_of(rows) if self.recipe.asks_where else _NO_KINDS,
+            masked=torch.from_numpy(self.slices.masked[places]),
+        )
+
     def _read(self, places: Places) -> Raw:
         asks = self.recipe.asks_where
         raw = Raw(
             hu=self.slices.stacks(places),
             truth=torch.from_numpy(self.slices.labels[places][:, answer_columns(self.recipe)]),
-            kinds=self.slices.kinds(places) if asks else torch.empty(0, dtype=torch.uint8),
+            kinds=self.slices.kinds(places) if asks else _NO_KINDS,
             masked=torch.from_numpy(self.slices.masked[places]),
         )
         return raw.pinned() if self.device.type == "cuda" else raw

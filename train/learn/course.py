@@ -57,9 +57,12 @@ class Course:
             if ours.leads:
                 cut_off(run, learning.step)
         self._clock = _Clock(learning.spent_s)
-        self._drawn_s = learning.spent_s
+        self._drawn_s = self._looked_s = learning.spent_s
+        self._look_every_s = 0.0
 
-    def go(self, asked: threading.Event, *, save_every_s: float, quiet: bool) -> None:
+    def go(
+        self, asked: threading.Event, *, save_every_s: float, look_every_s: float, quiet: bool
+    ) -> None:
         """Make the steps that are left.
 
         Raises
@@ -71,6 +74,7 @@ class Course:
         """
         teacher = Teacher(self._learning, self._recipe, self._team)
         saved, stop = time.monotonic(), 0.0
+        self._look_every_s = look_every_s
         batches = self._feeder.batches(self._learning.step, self._total, self._size_px)
         with _bar(quiet=quiet or not self._team.leads) as bar, closing(batches):
             shown = bar.add_task("Training", total=1.0)
@@ -92,12 +96,13 @@ class Course:
         ends = step % self._per_epoch == 0
         if self._team.device.type == "cpu" or step % _LOOK_EVERY == 0 or ends:
             self._settle()
-        if ends:
+        if ends and self._clock.spent_s() - self._looked_s >= self._look_every_s:
             speed = self._speed()
             watched = self._look(self._learning.averaged if self._averages else None)
             self._write(progress, speed, watched)
             self._save()
             self._clock.lap_s()  # neither looking nor saving is learning
+            self._looked_s = self._clock.spent_s()
             said = f"loss {watched.loss:.3f} AUROC {watched.auroc:.3f}"
             bar.update(shown, description=said)
             log.info("epoch.trained", count=step, detail=said)

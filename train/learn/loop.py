@@ -19,6 +19,7 @@ from train.learn.batches import Feeder, plan
 from train.learn.checkpoint import new_learning
 from train.learn.course import Course
 from train.learn.distributed import team
+from train.learn.held import hold
 from train.learn.interrupting import stop_request
 from train.learn.recipe import Recipe, check
 from train.learn.run_folder import SplitKey, begin, describe, kept_result, open_run
@@ -37,6 +38,9 @@ class Conditions:
         That read the cache ahead.
     save_every_s : float
         Between checkpoints within an epoch; there is one at the end of each.
+    look_every_s : float
+        Between looks at the watched slices, at ends of epochs; 0 for one at each of them. Where
+        epochs are short, as on a large GPU, looking would take longer than learning.
     quiet : bool
         Whether there is no progress bar.
     """
@@ -44,6 +48,7 @@ class Conditions:
     device: str = "auto"
     threads: int = 2
     save_every_s: float = 120.0
+    look_every_s: float = 0.0
     quiet: bool = False
 
 
@@ -96,10 +101,16 @@ def fit(
         if kept_result(run) is None:
             learning = new_learning(recipe, ours, start)
             feeder = Feeder(
-                train, made, recipe, ours.device, ours.rank, ours.world, conditions.threads
-            )
+                train, made, recipe, ours.device, ours.rank, ours.world, conditions.threads,
+                hold(train.cache, ours.device, kinds=recipe.asks_where),
+            )  # fmt: skip
             course = Course(recipe, run, learning, feeder, ours, watched_part(watch, recipe))
-            course.go(asked, save_every_s=conditions.save_every_s, quiet=conditions.quiet)
+            course.go(
+                asked,
+                save_every_s=conditions.save_every_s,
+                look_every_s=conditions.look_every_s,
+                quiet=conditions.quiet,
+            )
             course.finish()
         ours.wait()
         return open_run(run).network

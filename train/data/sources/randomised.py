@@ -50,6 +50,9 @@ class Randomised:
         Of the series, those of drawn heads, where there is a template.
     realism : Realism
         Which stages of the simulation are at work.
+    device : str
+        Where they work, "cpu" or "cuda". Another kind of device draws other random fields, so that
+        a seed gives a head of the same kind and size there, but not the same voxels.
     """
 
     seeds: range
@@ -58,6 +61,7 @@ class Randomised:
     picture_share: float = 0.0
     procedural_share: float = PROCEDURAL_SHARE
     realism: Realism = WHOLE
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -92,9 +96,8 @@ class Randomised:
     def read(self, job: str) -> SourceSeries:
         """Simulate one series."""
         seed = int(job)
-        found = simulate_series(
-            self._anatomy(seed), seed, size_px=self.size_px, realism=self.realism
-        )
+        anatomy = self._anatomy(seed).to(self.device)
+        found = simulate_series(anatomy, seed, size_px=self.size_px, realism=self.realism)
         key = f"rnd-{seed}"
         slices = len(found.hu)
         step_mm = found.geometry.step_mm
