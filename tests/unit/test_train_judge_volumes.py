@@ -12,6 +12,7 @@ from ichnode.domain.findings import LABELS
 from tests.judged import AS_IT_IS, HALF, made_up
 from train.errors import TrainingError
 from train.judge.amounts import estimates_ml
+from train.judge.calibrating import series_probabilities
 from train.judge.evaluation import evaluate
 from train.judge.page import About, draw_all, render
 from train.judge.volumes import choose_volume, errors, volume_class
@@ -122,6 +123,16 @@ def test_the_evaluation_says_what_is_found_and_how_far_off() -> None:
     assert [row["group"] for row in found["found_by_amount"]["by_kind"]] == list(LABELS[1:])
     whole = sum(row["urgent"]["hits"] for row in by_volume)
     assert whole == found["triage"]["urgent"]["sensitivity"]["hits"]
+    told = found["found_by_amount"]["told_apart"]
+    assert [(row["label"], row["least_ml"]) for row in told][:3] == [
+        ("any", 1.0), ("any", 5.0), ("epidural", 1.0),
+    ]  # fmt: skip
+    large = (DATA.series_truth[:, 0] == 1) & (DATA.true_ml[:, 0] >= 5)
+    assert told[1]["positives"] == int(large.sum()) < bleeding
+    p = series_probabilities(DATA, AS_IT_IS)[:, 0]
+    below = DATA.series_truth[:, 0] == 0
+    pairs = (p[large][:, None] > p[below]) + 0.5 * (p[large][:, None] == p[below])
+    assert told[1]["auroc"]["value"] == pytest.approx(pairs.mean(), abs=1e-5)
     off = found["volume"]
     assert off["overall"]["series"] == bleeding
     assert 0 < off["overall"]["median_relative_error"] < 0.2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from train.judge.page import percent, span_percent
+from train.judge.page import number, percent, span_number, span_percent
 
 
 def amounts(evaluation: Mapping[str, Any]) -> str:
@@ -26,7 +26,21 @@ def _found(found: Mapping[str, Any]) -> str:
             f"{_rate(row['urgent_or_review'])} |"
             for row in found[f"by_{by}"]
         ]
+    lines += [
+        "\nTold from series without that label, by at least so much blood of it:\n",
+        "| label | least | positives | series AUROC |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['label']} | {row['least_ml']:g} ml | {row['positives']} | "
+            f"{_auroc(row['auroc'])} |"
+            for row in found["told_apart"]
+        ),
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _auroc(one: Mapping[str, Any]) -> str:
+    return one["why"] if one["value"] is None else f"{number(one['value'])} ({span_number(one)})"
 
 
 def _volume(volume: Mapping[str, Any]) -> str:

@@ -11,30 +11,34 @@ from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import VolumeSpec
 from ichnode.nets.volume import scaled_volumes_ml
 from train.judge.bootstrap import Draws, mean_interval
-from train.judge.figures import Figure, figure, rate_figure, rounded
+from train.judge.figures import Figure, auroc_figure, figure, rate_figure, rounded
 from train.judge.volumes import CLASSES_ML, errors, volume_class
 from train.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 _NONE = "no cases"
+_LEAST_ML = (1.0, 5.0)
 
 
 def found_by_amount(
-    predictions: Predictions, bands: npt.NDArray[np.str_], sample: Draws
+    predictions: Predictions, p: Floats, bands: npt.NDArray[np.str_], sample: Draws
 ) -> dict[str, Any] | None:
     """Return how many series are called, by the volume of all their blood and by its kind.
 
     Parameters
     ----------
+    p : ndarray, float64, (series, label)
+        Calibrated probabilities.
     bands : ndarray, str, (series,)
         What each series is called.
 
     Returns
     -------
     dict or None
-        ``by_volume`` and ``by_kind``, rows of ``group, series, urgent, urgent_or_review``; None
-        where no blood of known volume is.
+        ``by_volume`` and ``by_kind``, rows of ``group, series, urgent, urgent_or_review``, and
+        ``told_apart``, rows of ``label, least_ml, positives, auroc``; None where no blood of known
+        volume is.
     """
     true = predictions.true_ml
     if not (true > 0).any():
@@ -49,7 +53,30 @@ def found_by_amount(
             for key, called in (("urgent", urgent), ("urgent_or_review", either))
         }
 
-    return {"by_volume": _by_class(true[:, 0], row), "by_kind": _by_kind(true, row)}
+    return {
+        "by_volume": _by_class(true[:, 0], row),
+        "by_kind": _by_kind(true, row),
+        "told_apart": _told_apart(predictions, p, sample),
+    }
+
+
+def _told_apart(predictions: Predictions, p: Floats, sample: Draws) -> list[dict[str, Any]]:
+    """Return how well each label with so much blood of its kind is told from series without it.
+
+    A head that bleeds in several places counts for each kind, however little of it there is; what
+    is seen in no more than some voxels beside a large bleed says little about a network.
+    """
+    rows = []
+    for k, label in enumerate(LABELS):
+        for least_ml in _LEAST_ML:
+            truth = predictions.series_truth[:, k].copy()
+            truth[(truth == 1) & ~(predictions.true_ml[:, k] >= least_ml)] = np.nan
+            auroc = auroc_figure(sample.counts, sample.owner, p[:, k], truth)
+            positives = int((truth == 1).sum())
+            rows.append(
+                {"label": label, "least_ml": least_ml, "positives": positives, "auroc": auroc}
+            )
+    return rows
 
 
 def volume_figures(

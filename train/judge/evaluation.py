@@ -123,7 +123,7 @@ def evaluate(
         "weighted_log_loss": {level.name: _weighted(level) for level in (series, slices)},
         "any_below_a_subtype": rounded(float((series.p[:, 0] < series.p[:, 1:].max(1)).mean())),
         "subgroups": by_group(predictions, series.p[:, 0], bands == "urgent", sample),
-        "found_by_amount": found_by_amount(predictions, bands, sample),
+        "found_by_amount": found_by_amount(predictions, series.p, bands, sample),
         "volume": None if volume is None else volume_figures(predictions, volume, sample),
     }
 
