@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ichnode.nets.architectures import SliceNetwork, build
 from tests.learning_kit import TINY, parts, square_slices
@@ -216,6 +217,28 @@ def test_the_clock_ends_a_run_with_a_result(tmp_path: Path) -> None:
     short = dataclasses.replace(TINY, epochs=1000, minutes=0.02)
     fit(short, *parts(), tmp_path / "run", conditions=QUIET)
     assert 0 < open_run(tmp_path / "run").result["steps"] < 200
+
+
+@pytest.mark.slow
+def test_weights_that_were_better_on_the_way_are_kept(tmp_path: Path) -> None:
+    """Where later steps ruin what was learnt: here a checkpoint gets weights that know nothing."""
+    recipe = dataclasses.replace(TINY, epochs=6, averaging=0.0)
+    train, watch = parts()
+    with pytest.raises(KeyboardInterrupt):
+        stopped = Interrupted.of(train, 48, signal.SIGINT)
+        fit(recipe, stopped, watch, tmp_path / "run", conditions=QUIET)
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert 36 <= checkpoint["step"] < 54
+    torch.manual_seed(1)
+    beginner = build(recipe.architecture, recipe.preprocess().channels, 6)
+    torch.save(checkpoint | {"network": beginner.state_dict()}, tmp_path / "run" / "checkpoint.pt")
+    network = fit(recipe, train, watch, tmp_path / "run", conditions=QUIET)
+    result = open_run(tmp_path / "run").result
+    assert result["weights"] == "best"
+    assert result["watched"]["best"]["loss"] < result["watched"]["learner"]["loss"]
+    best = load_file(tmp_path / "run" / "best.safetensors")
+    weights = [name for name, _ in network.named_parameters()]
+    assert all(torch.equal(network.state_dict()[name], best[name]) for name in weights)
 
 
 @pytest.mark.slow

@@ -20,10 +20,10 @@ from train.errors import TrainingError
 from train.learn.batches import Feeder
 from train.learn.checkpoint import Learning, plain_copy, restore, save
 from train.learn.distributed import Team
-from train.learn.journal import Row, add_row, cut_off, draw_plots
+from train.learn.journal import Row, add_row, cut_off, draw_plots, lowest_watched_loss
 from train.learn.lesson import Teacher
 from train.learn.recipe import Recipe
-from train.learn.run_folder import finish
+from train.learn.run_folder import finish, keep_best, kept_best
 from train.learn.schedule import pace, size_px
 from train.learn.sizes import has_statistics, reestimate
 from train.learn.watching import Watched, look
@@ -56,8 +56,10 @@ class Course:
             log.info("run.resumed", count=learning.step)
             if ours.leads:
                 cut_off(run, learning.step)
+            ours.wait()
         self._clock = _Clock(learning.spent_s)
         self._drawn_s = self._looked_s = learning.spent_s
+        self._best_loss = lowest_watched_loss(run)
         self._look_every_s = 0.0
 
     def go(
@@ -98,7 +100,8 @@ class Course:
             self._settle()
         if ends and self._clock.spent_s() - self._looked_s >= self._look_every_s:
             speed = self._speed()
-            watched = self._look(self._learning.averaged if self._averages else None)
+            watched = self._look(self._learning.averaged)
+            self._keep_best(watched)
             self._write(progress, speed, watched)
             self._save()
             self._clock.lap_s()  # neither looking nor saving is learning
@@ -112,18 +115,17 @@ class Course:
         bar.update(shown, completed=self._progress())
 
     def finish(self) -> None:
-        """Choose and keep the weights: learner's or averaged, normalisation measured again."""
-        found = {}
-        candidates = {"learner": self._learning.network}
+        """Choose and keep the weights, normalisation measured again.
+
+        Those of the learner or the averaged ones; or those that looked best on the way, where
+        later steps have only learnt the training slices by heart.
+        """
+        found = {"learner": self._ready(self._learning.network)}
         if self._averages:
-            candidates["averaged"] = self._learning.averaged
-        for name, network in candidates.items():
-            self._team.same_statistics(network)
-            plain = plain_copy(self._recipe, network, self._team.device)
-            if self._recipe.bn_stats and has_statistics(plain):
-                with self._learning.arithmetic.reduced():
-                    reestimate(plain, self._feeder.measured())
-            found[name] = (plain, self._look(plain))
+            found["averaged"] = self._ready(self._learning.averaged)
+        if self._best_loss < min(_comparable(watched.loss) for _, watched in found.values()):
+            self._team.wait()
+            found["best"] = self._ready(kept_best(self._run, self._recipe))
         best = min(found, key=lambda name: _comparable(found[name][1].loss))
         if self._team.leads:
             draw_plots(self._run)
@@ -140,6 +142,21 @@ class Course:
                     "device": self._team.device.type,
                 },
             )
+
+    def _ready(self, network: SliceNetwork) -> tuple[SliceNetwork, Watched]:
+        """Return a copy for inference, normalisation measured again, and how it does."""
+        self._team.same_statistics(network)
+        plain = plain_copy(self._recipe, network, self._team.device)
+        if self._recipe.bn_stats and has_statistics(plain):
+            with self._learning.arithmetic.reduced():
+                reestimate(plain, self._feeder.measured())
+        return plain, self._look(plain)
+
+    def _keep_best(self, watched: Watched) -> None:
+        if _comparable(watched.loss) < self._best_loss:
+            self._best_loss = watched.loss
+            if self._team.leads:
+                keep_best(self._run, self._learning.averaged)
 
     @property
     def _averages(self) -> bool:
@@ -173,9 +190,9 @@ class Course:
                 "before it is kept. Give a lower --peak-rate and another folder."
             )
 
-    def _look(self, network: SliceNetwork | None) -> Watched:
+    def _look(self, network: SliceNetwork) -> Watched:
         return look(
-            network or self._learning.network,
+            network,
             self._watch,
             self._recipe,
             self._team,

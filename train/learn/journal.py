@@ -71,6 +71,13 @@ def rows(run: Path) -> list[dict[str, float]]:
         ]
 
 
+def lowest_watched_loss(run: Path) -> float:
+    """Return the lowest loss that the watched slices had at a look; infinity before the first."""
+    if not (run / METRICS).is_file():
+        return math.inf
+    return min((row["watch_loss"] for row in rows(run) if row["watch_loss"] >= 0), default=math.inf)
+
+
 def draw_plots(run: Path) -> None:
     """Draw loss, AUROC and learning rate over the steps as PNG files."""
     lines = rows(run)

@@ -65,9 +65,10 @@ def fit(
 ) -> SliceNetwork:
     """Train, or go on where an earlier run in that folder stopped, and return the network.
 
-    Of the learner's weights and the averaged ones, those with the lower loss on the watched slices
-    are returned and kept. Ctrl-C and SIGTERM stop after the step with a checkpoint; so does the
-    next command go on after a power cut, from the last checkpoint.
+    Of the learner's weights, the averaged ones, and those that looked best on the way, the ones
+    with the lowest loss on the watched slices are returned and kept. Ctrl-C and SIGTERM stop after
+    the step with a checkpoint; the next command goes on from it, and after a power cut from the
+    last one.
 
     Parameters
     ----------

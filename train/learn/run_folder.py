@@ -10,6 +10,7 @@
     metrics.csv           a line every few steps, and one with figures at the end of an epoch
     plots/                loss, AUROC and learning rate
     checkpoint.pt         from where it goes on
+    best.safetensors      the weights that looked best on the way
     result.json           which weights were kept and why; written last
     network.safetensors   the network
 """
@@ -47,6 +48,7 @@ from train.learn.recipe import Recipe, read_recipe
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.csv"
 WEIGHTS = "network.safetensors"
+BEST = "best.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,19 @@ def begin(
         _write(run / "start.json", dataclasses.asdict(start))
     _write(run / "environment.json", [*(_read(run / "environment.json") or []), environment()])
     write_durable(run / "recipe.json", (recipe.to_json() + "\n").encode())
+
+
+def keep_best(run: Path, network: SliceNetwork) -> None:
+    """Keep the weights that looked best so far, as they were while learning."""
+    state = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    write_durable(run / BEST, save_tensors(state))
+
+
+def kept_best(run: Path, recipe: Recipe) -> SliceNetwork:
+    """Return the network of the weights that looked best."""
+    network = build(recipe.architecture, recipe.preprocess().channels, len(recipe.answers))
+    network.load_state_dict(load_tensors((run / BEST).read_bytes()))
+    return network
 
 
 def finish(run: Path, network: SliceNetwork, result: Mapping[str, Any]) -> None:
