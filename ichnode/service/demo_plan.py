@@ -21,7 +21,7 @@ BLEEDS: tuple[Label, ...] = (
     "epidural",
     "intraventricular",
     "subarachnoid",
-    "subdural",  # last: the shipped model reads it worst, see its card; 15 studies show it
+    "subdural",  # last: of these heads the shipped model reads it worst; 15 studies show it
 )
 
 

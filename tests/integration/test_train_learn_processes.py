@@ -18,11 +18,18 @@ from tests.learning_together import RECIPES
 from train.data.cache import build_cache
 from train.learn.checkpoint import new_learning
 from train.learn.distributed import Team
+from train.learn.journal import rows
 from train.learn.run_folder import open_run
 
 ROOT = Path(__file__).parents[2]
 ALONE = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 PATIENCE_S = 100.0
+TWO = (
+    "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
+    "--master-port", "0", "--local-addr", "127.0.0.1", "--rdzv-backend", "c10d",
+    "--rdzv-endpoint", "127.0.0.1:0",
+)  # fmt: skip
+"""Starts two processes of what follows."""
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -81,6 +88,16 @@ def test_what_the_user_can_mend_is_one_sentence(cache: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_processes_look_and_save_together_whatever_their_clocks_say(tmp_path: Path) -> None:
+    """One that began later is not due when the other is; one alone would wait for ever."""
+    pair = run(*TWO, "-m", "tests.learning_together", str(tmp_path), "late")
+    assert pair.returncode == 0, pair.stderr
+    looks = [row["step"] for row in rows(tmp_path / "run") if row["watch_loss"] >= 0]
+    assert looks
+    assert open_run(tmp_path / "run").result["processes"] == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "last"), [("plain", "head.1.weight"), ("masks", "draw.weight")])
 def test_two_processes_learn_what_one_would(tmp_path: Path, name: str, last: str) -> None:
     """Both end with the same weights, those of one process that saw the whole batches.
@@ -88,12 +105,8 @@ def test_two_processes_learn_what_one_would(tmp_path: Path, name: str, last: str
     Batch normalisation keeps its statistics here and nothing is disturbed: with statistics of half
     a batch, or other random numbers, two processes are rightly not the same as one.
     """
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    local = ["--master-addr", "127.0.0.1", "--master-port", "0", "--local-addr", "127.0.0.1"]
     script = ["-m", "tests.learning_together", str(tmp_path), name]
-    pair = run(
-        *torchrun, *local, "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", *script
-    )
+    pair = run(*TWO, *script)
     assert pair.returncode == 0, pair.stderr
     alone = run(*script)
     assert alone.returncode == 0, alone.stderr

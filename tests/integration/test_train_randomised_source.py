@@ -81,10 +81,38 @@ def test_a_device_is_for_those_that_are_simulated_on_one(tmp_path: Path) -> None
         run("data", "add", "simulated", "0:2", "--cache", tmp_path / "cache", "--device", "cuda")
     with pytest.raises(TrainingError, match="auto, cpu or cuda"):
         run("data", "add", "randomised", "0:2", "--cache", tmp_path / "c", "--device", "tpu")
-    shown = run(
-        "data", "add", "randomised", "0:2", "--cache", tmp_path, "--device", "auto", "--dry-run"
+    run(
+        "data",
+        "add",
+        "simulated",
+        "0:1",
+        "--cache",
+        tmp_path / "c",
+        "--device",
+        "auto",
+        "--size",
+        "64",
     )
-    assert "2 series" in shown
+    assert len(open_cache(tmp_path / "c").series_rows()) == 1
+
+
+def test_heads_of_a_gpu_are_not_mixed_with_others(tmp_path: Path) -> None:
+    """A seed gives another head there: a cache that was begun on one does not go on elsewhere."""
+    here, there = (Randomised(range(2), None, SIZE_PX, device=one) for one in ("cpu", "cuda"))
+    assert here.labels_digest != there.labels_digest
+    spec = PreprocessSpec(size_px=SIZE_PX, windows_hu=((0.0, 80.0),))
+    build_cache(tmp_path / "cache", here, spec, workers=1, jobs=["0"])
+    with pytest.raises(TrainingError, match="labels"):
+        build_cache(tmp_path / "cache", there, spec, workers=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_gpu_that_fails_ends_the_build(tmp_path: Path) -> None:
+    """It is no fault of the series: none of them goes into quarantine for it."""
+    source = Randomised(range(2), None, SIZE_PX, device="cuda")
+    spec = PreprocessSpec(size_px=SIZE_PX, windows_hu=((0.0, 80.0),))
+    with pytest.raises(TrainingError, match="fewer --workers"):
+        build_cache(tmp_path / "cache", source, spec, workers=1)
 
 
 def test_series_of_several_simulators_are_not_mixed(tmp_path: Path, template: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,6 +37,8 @@ from ichnode.nets.selftest import self_test_input
 from tests.models import write_with_context
 
 SIX = (1.0,) * 6
+OF_BEFORE = Path(__file__).parents[1] / "golden" / "bundles" / "ichnode-simulated-0.1.0.json"
+"""The manifest of the model that shipped first."""
 SHIPPED = Path(__file__).parents[2] / "ichnode" / "nets" / "shipped" / "ichnode-simulated"
 
 
@@ -272,13 +275,22 @@ def test_a_volume_that_makes_no_sense_is_refused(
         write_manifest(tmp_path, manifest(networks=networks, volume=volume))
 
 
-def test_the_shipped_bundle_stays_what_it_was(tmp_path: Path) -> None:
+def test_a_manifest_of_before_stays_what_it_was(tmp_path: Path) -> None:
     """What a manifest may hold since leaves no trace in an older one: same UID, same bytes."""
+    shutil.copy(OF_BEFORE, tmp_path / "bundle.json")
+    before = read_manifest(tmp_path)
+    assert before.model_uid == "2.25.6401936023144928258245685470932950387"
+    write_manifest(tmp_path, before)
+    assert (tmp_path / "bundle.json").read_bytes() == OF_BEFORE.read_bytes()
+    assert "null" not in canonical(before)
+
+
+def test_the_shipped_manifest_is_written_as_it_was_read(tmp_path: Path) -> None:
+    """The same UID, the same bytes."""
     shipped = read_manifest(SHIPPED)
-    assert shipped.model_uid == "2.25.27048373844360400208476413377652039457"
     write_manifest(tmp_path, shipped)
     assert (tmp_path / "bundle.json").read_bytes() == (SHIPPED / "bundle.json").read_bytes()
-    assert "null" not in canonical(shipped)
+    assert read_manifest(tmp_path).model_uid == shipped.model_uid
 
 
 def test_the_shipped_network_says_what_it_always_said() -> None:

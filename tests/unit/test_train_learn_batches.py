@@ -136,6 +136,25 @@ def test_only_a_gpu_holds_a_cache() -> None:
     assert hold(square_slices(range(2)).cache, CPU, kinds=True) is None
 
 
+def test_pixels_are_copied_piece_by_piece() -> None:
+    """The last piece is a part of one."""
+    pixels = np.arange(4 * 10_001, dtype=np.int16).reshape(10_001, 2, 2)
+    assert torch.equal(copied(pixels, CPU), torch.from_numpy(pixels))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_holds_a_cache_and_gives_the_same_batches() -> None:
+    """Also while the step before is at work on another stream."""
+    slices = square_slices(range(10))
+    recipe = dataclasses.replace(TINY, architecture="compact_mask", augment="simulated")
+    device = torch.device("cuda")
+    held = hold(slices.cache, device, kinds=True)
+    assert held is not None
+    read = Feeder(slices, made(recipe, slices), recipe, device)
+    pairs = zip(read.batches(0, 9), dataclasses.replace(read, held=held).batches(0, 9), strict=True)
+    assert all(torch.equal(one.images, other.images) for one, other in pairs)
+
+
 def test_a_step_is_the_same_wherever_one_begins() -> None:
     """Batches 3 to 5, across the end of an epoch, do not depend on those before."""
     slices = square_slices(range(6))

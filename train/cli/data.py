@@ -81,7 +81,6 @@ def add(
     from train.data.sources.known import open_known
     from train.data.splits import open_key
     from train.errors import TrainingError
-    from train.learn.precision import choose_device
 
     pseudonyms = b"" if dry_run else open_key(key or cache.parent / "patients.key")
     opened = open_known(source, path, labels, pseudonyms)
@@ -90,9 +89,13 @@ def add(
             raise TrainingError("Only a dicom-folder can be given a --name.")
         opened = dataclasses.replace(opened, name=name)  # type: ignore[type-var]
     if device != "cpu":
-        if source != "randomised":
+        from train.learn.precision import choose_device
+
+        if source == "randomised":
+            on = choose_device(device).type
+            opened = dataclasses.replace(opened, device=on)  # type: ignore[type-var]
+        elif device != "auto":
             raise TrainingError("Only randomised heads can be simulated on another --device.")
-        opened = dataclasses.replace(opened, device=choose_device(device).type)  # type: ignore[type-var]
     if bleed:
         opened = Bled(opened, bleed)
     terms = opened.licence

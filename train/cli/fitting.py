@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 CacheOption = Annotated[Path, typer.Option("--cache", help="Folder of the cache.")]
 PresetOption = Annotated[
-    str, typer.Option(help="recipe: ours. paper: as the paper. local: local evidence.")
+    str,
+    typer.Option(
+        help="recipe: ours. paper: as the paper. local: local evidence. mask: draws too. "
+        "randomised: likewise, on randomised heads. weak: labels of whole series."
+    ),
 ]
 PretrainedOption = Annotated[
     str,
@@ -93,6 +97,9 @@ def fit(
     look_every: Annotated[
         float, typer.Option(help="Seconds between looks at the watched patients; 0: each epoch.")
     ] = 0.0,
+    hold: Annotated[
+        bool, typer.Option(help="Let a GPU with room for it hold the whole cache.")
+    ] = True,
     key: KeyOption = None,
     asked: dict[str, Any],
 ) -> None:
@@ -112,7 +119,7 @@ def fit(
     parts = split_slices(to_learn_from(slices), reference.key(), reference.shares)
     recipe, start, origin = _started(recipe, pretrained)
     conditions = Conditions(
-        device=device, threads=threads, save_every_s=save_every, look_every_s=look_every
+        device=device, threads=threads, save_every_s=save_every, look_every_s=look_every, hold=hold
     )
     teach(
         recipe,

@@ -185,7 +185,7 @@ def _how(predictions: Predictions, estimate: Floats, truth: Floats) -> str:
     return (
         "Sum over the slices of the area that the network's masks cover times the slice's extent, "
         "scaled by the median ratio to the truth. Median relative error above "
-        f"{SHOWN_FROM_ML:g} ml: {figure}, measured on {_measured_on(predictions)}."
+        f"{SHOWN_FROM_ML:g} ml: {figure}, measured on {_measured_on(predictions)} for calibration."
     )
 
 

@@ -81,12 +81,15 @@ class Course:
         with _bar(quiet=quiet or not self._team.leads) as bar, closing(batches):
             shown = bar.add_task("Training", total=1.0)
             for batch in batches:
-                progress, stop = self._team.greatest(self._progress(), float(asked.is_set()))
+                late = float(time.monotonic() - saved > save_every_s)
+                progress, stop, save = self._team.greatest(
+                    self._progress(), float(asked.is_set()), late
+                )
                 if progress >= 1 or stop:
                     break
                 self._losses.append(teacher.teach(batch, pace(self._recipe, progress)))
                 self._after_step(bar, shown, progress)
-                if time.monotonic() - saved > save_every_s:
+                if save:
                     self._save()
                     saved = time.monotonic()
         if stop:
@@ -98,7 +101,7 @@ class Course:
         ends = step % self._per_epoch == 0
         if self._team.device.type == "cpu" or step % _LOOK_EVERY == 0 or ends:
             self._settle()
-        if ends and self._clock.spent_s() - self._looked_s >= self._look_every_s:
+        if ends and self._look_is_due():
             speed = self._speed()
             watched = self._look(self._learning.averaged)
             self._keep_best(watched)
@@ -157,6 +160,12 @@ class Course:
             self._best_loss = watched.loss
             if self._team.leads:
                 keep_best(self._run, self._learning.averaged)
+
+    def _look_is_due(self) -> bool:
+        """Say the same in all processes: their clocks differ, and they look together."""
+        since_s = self._clock.spent_s() - self._looked_s
+        (due,) = self._team.greatest(float(since_s >= self._look_every_s))
+        return bool(due)
 
     @property
     def _averages(self) -> bool:

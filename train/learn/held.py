@@ -11,7 +11,7 @@ from torch import Tensor
 
 from train.data.cache import Cache
 
-_SHARE = 0.6  # of the free memory: a step needs the rest
+_SHARE = 0.5  # of the free memory: a step needs the rest
 _CHUNK = 4096  # slices copied at a time
 
 

@@ -28,7 +28,9 @@ from train.learn.watching import watched_part
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conditions:
-    """Where a run is made; none of it decides what is learnt.
+    """Where a run is made; none of it decides a step.
+
+    How often it is looked decides which weights of the way can be kept in the end.
 
     Attributes
     ----------
@@ -37,10 +39,12 @@ class Conditions:
     threads : int
         That read the cache ahead.
     save_every_s : float
-        Between checkpoints within an epoch; there is one at the end of each.
+        Between checkpoints within an epoch; there is one at each look.
     look_every_s : float
         Between looks at the watched slices, at ends of epochs; 0 for one at each of them. Where
         epochs are short, as on a large GPU, looking would take longer than learning.
+    hold : bool
+        Whether a GPU with room for the cache holds it.
     quiet : bool
         Whether there is no progress bar.
     """
@@ -49,6 +53,7 @@ class Conditions:
     threads: int = 2
     save_every_s: float = 120.0
     look_every_s: float = 0.0
+    hold: bool = True
     quiet: bool = False
 
 
@@ -102,9 +107,11 @@ def fit(
         if kept_result(run) is None:
             learning = new_learning(recipe, ours, start)
             feeder = Feeder(
-                train, made, recipe, ours.device, ours.rank, ours.world, conditions.threads,
-                hold(train.cache, ours.device, kinds=recipe.asks_where),
-            )  # fmt: skip
+                train, made, recipe, ours.device, ours.rank, ours.world, conditions.threads
+            )
+            if conditions.hold:
+                held = hold(train.cache, ours.device, kinds=recipe.asks_where)
+                feeder = dataclasses.replace(feeder, held=held)
             course = Course(recipe, run, learning, feeder, ours, watched_part(watch, recipe))
             course.go(
                 asked,

@@ -19,7 +19,7 @@ from nibabel.filebasedimages import ImageFileError
 
 from ichnode.phantom.randomised.maps import AnatomyMaps, procedural_maps, template_maps
 from ichnode.phantom.randomised.realism import REVISION, WHOLE, Realism
-from ichnode.phantom.randomised.series import simulate_series
+from ichnode.phantom.randomised.series import RandomisedSeries, simulate_series
 from ichnode.phantom.studies import HOLDOUT_SEEDS, TRAINING_SEEDS
 from train.data.records import HELD_OUT, UNKNOWN, Facts, Licence, SourceSeries
 from train.data.sources.simulated import seeds_of
@@ -86,6 +86,8 @@ class Randomised:
         told = (
             f"{REVISION} {self.size_px} {self.picture_share} {self.procedural_share} {self.realism}"
         )
+        if self.device != "cpu":
+            told += f" {self.device}"
         anatomy = "" if self.template is None else template_digest(self.template)
         return hashlib.sha256(f"{told} {anatomy}".encode()).hexdigest()
 
@@ -94,10 +96,15 @@ class Randomised:
         return [str(seed) for seed in self.seeds]
 
     def read(self, job: str) -> SourceSeries:
-        """Simulate one series."""
+        """Simulate one series.
+
+        Raises
+        ------
+        TrainingError
+            When the GPU fails, which is no fault of the series.
+        """
         seed = int(job)
-        anatomy = self._anatomy(seed).to(self.device)
-        found = simulate_series(anatomy, seed, size_px=self.size_px, realism=self.realism)
+        found = self._simulated(seed)
         key = f"rnd-{seed}"
         slices = len(found.hu)
         step_mm = found.geometry.step_mm
@@ -121,6 +128,19 @@ class Randomised:
             kinds=found.kinds,
             label_source="simulation",
         )
+
+    def _simulated(self, seed: int) -> RandomisedSeries:
+        anatomy = self._anatomy(seed)
+        if self.device == "cpu":
+            return simulate_series(anatomy, seed, size_px=self.size_px, realism=self.realism)
+        try:
+            return simulate_series(
+                anatomy.to(self.device), seed, size_px=self.size_px, realism=self.realism
+            )
+        except (RuntimeError, AssertionError) as error:  # the latter where torch knows no CUDA
+            raise TrainingError(
+                "The GPU cannot simulate; give fewer --workers, each needs some of its memory."
+            ) from error
 
     def _as_read(self, hu: npt.NDArray[np.int16], seed: int) -> npt.NDArray[np.int16]:
         if np.random.default_rng((seed, 29)).random() >= self.picture_share:
