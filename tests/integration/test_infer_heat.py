@@ -19,7 +19,7 @@ from ichnode.infer.device import Engine, eager
 from ichnode.infer.key_slab import KeySlab
 from ichnode.infer.predictor import Predictor
 from ichnode.nets.architectures import build
-from ichnode.nets.bundle import Bundle
+from ichnode.nets.bundle import Bundle, write_bundle
 from ichnode.nets.manifest import Manifest
 from ichnode.nets.preprocess import Box, Stack
 from ichnode.nets.registry import Registry
@@ -70,12 +70,24 @@ def says(folder: Path, volume: CtVolume, make: Callable[..., Engine] = exact) ->
     return Predictor(Bundle.load(folder), [make]).predict(volume).key_heat
 
 
+@pytest.mark.parametrize("way", ["masks", "evidence"])
 @pytest.mark.parametrize("seed", [900_002, 900_031, 900_032])
-def test_it_lies_on_the_blood(tmp_path: Path, seed: int) -> None:
-    """Of the model that ships and a bleed that it finds: there, and little of it elsewhere."""
+def test_it_lies_on_the_blood(tmp_path: Path, seed: int, way: str) -> None:
+    """Of the model that ships and a bleed that it finds: there, and little of it elsewhere.
+
+    With its volumes switched off the same network shows its local evidence, as those do that draw
+    no masks.
+    """
+    whole = Bundle.load(Registry(tmp_path).champion())
+    if way == "evidence":
+        volume = whole.manifest.volume
+        assert volume is not None
+        hidden = dataclasses.replace(whole.manifest, volume=dataclasses.replace(volume, shown=()))
+        states = {role: network.state_dict() for role, network in whole.networks.items()}
+        write_bundle(tmp_path / "hidden", hidden, states)
+        whole = Bundle.load(tmp_path / "hidden")
     head = simulate_head(seed, bleeds=["intraparenchymal"], slices=24, size_px=SIDE)
-    predictor = Predictor(Bundle.load(Registry(tmp_path).champion()), [exact])
-    found = predictor.predict(volume_of(head.hu, head.spacing_mm))
+    found = Predictor(whole, [exact]).predict(volume_of(head.hu, head.spacing_mm))
     assert found.finding is Finding.POSITIVE
     chances = on_slice(found.key_heat)
     blood = head.mask[found.key_slices[0]] > 0
