@@ -42,6 +42,8 @@ from train.predictions import Predictions
 from train.truth import Indices, beside_truth, whole_series
 
 TOLERANCE_FULL, TOLERANCE_REDUCED = 0.02, 0.35
+SIMULATED_ONLY = "simulated head CT only"
+"""How a bundle that never learnt from a scan of a person begins to say what it learnt from."""
 ROLES = ({"joint"}, {"joint", "context"}, {"hemorrhage", "subtypes"})
 """Which networks make a bundle."""
 _NON_COMMERCIAL = "non-commercial"
@@ -153,6 +155,7 @@ def starting_from(manifest: Manifest) -> InitialWeights:
         digest=digests,
         licence=manifest.provenance.licence,
         non_commercial=manifest.provenance.restrictions is not None,
+        learnt_from=manifest.provenance.data,
     )
 
 
@@ -232,8 +235,15 @@ def _provenance(trained: Trained) -> Provenance:
 
 
 def _told(trained: Trained) -> str:
-    """Say what was learned from; simulated scans are called so."""
-    scans = "simulated head CT" + (" only" if all(one.simulated for one in trained.data) else "")
+    """Say what was learned from; simulated scans are called so.
+
+    Nothing else was, only where the weights that training started from saw nothing else either.
+    """
+    before = trained.initial.learnt_from if trained.initial else ""
+    only = all(one.simulated for one in trained.data) and (
+        not before or before.startswith(SIMULATED_ONLY)
+    )
+    scans = SIMULATED_ONLY if only else "simulated head CT"
     parts = [
         f"{scans if one.simulated else _called(one.dataset)} "
         f"({one.patients} patients, {one.series} series, {one.slices} slices)"

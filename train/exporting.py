@@ -83,6 +83,7 @@ def _starts(run: OpenedRun, subtypes: OpenedRun | None) -> InitialWeights | None
         digest=",".join(one.digest for one in starts),
         licence="; ".join(dict.fromkeys(one.licence for one in starts)),
         non_commercial=any(one.non_commercial for one in starts),
+        learnt_from="; ".join(dict.fromkeys(one.learnt_from for one in starts if one.learnt_from)),
     )
 
 

@@ -47,12 +47,15 @@ class InitialWeights:
         The terms that follow the weights.
     non_commercial : bool
         Whether they exclude commercial use.
+    learnt_from : str
+        Which head CT they have learnt from, as a bundle says it; "" of weights that never saw one.
     """
 
     name: str
     digest: str
     licence: str
     non_commercial: bool
+    learnt_from: str = ""
 
 
 def fetch_weights(

@@ -91,6 +91,23 @@ def test_a_file_of_weights_is_started_from(folder: Path, tmp_path: Path) -> None
     assert opened.start.non_commercial
 
 
+@pytest.mark.slow
+def test_a_run_is_started_from(folder: Path, tmp_path: Path) -> None:
+    """On other data it goes on where that one ended, and says whose weights it has."""
+    where = ["--cache", str(folder / "cache"), "--size-px", "32", *TINY]
+    assert give("fit", *where, "--out", str(tmp_path / "one")).exit_code == 0
+    more = ["--pretrained", str(tmp_path / "one"), "--peak-rate", "1e-9"]
+    ended = give("fit", *where, "--out", str(tmp_path / "two"), *more)
+    assert ended.exit_code == 0, ended.output
+    first, second = (open_run(tmp_path / name) for name in ("one", "two"))
+    assert second.start is not None
+    assert second.start.name == second.recipe.start
+    assert second.start.learnt_from == "squares"
+    name = "head.1.weight"
+    weights = [one.network.state_dict()[name] for one in (first, second)]
+    torch.testing.assert_close(*weights, atol=1e-6, rtol=0)
+
+
 def test_a_file_that_holds_no_weights_is_refused(folder: Path, tmp_path: Path) -> None:
     """One sentence, before anything is written."""
     (tmp_path / "notes.pth").write_text("buy milk")

@@ -33,6 +33,7 @@ from train.data.cache import build_cache
 from train.data.records import Licence
 from train.data.views import all_slices
 from train.errors import TrainingError
+from train.judge.card import simulated_only
 
 SIX = (1.0,) * 6
 SPEC = PreprocessSpec(size_px=32, windows_hu=((0.0, 80.0), (-20.0, 180.0)), context_slices=1)
@@ -154,6 +155,19 @@ def test_the_terms_of_the_champion_follow_its_successors(tmp_path: Path) -> None
     assert third.provenance.licence == second.provenance.licence
     assert third.provenance.restrictions == first.provenance.restrictions
     assert first.model_uid in second.provenance.data
+
+
+def test_who_started_from_scans_has_not_learnt_from_simulated_ones_only(tmp_path: Path) -> None:
+    """Whatever came after; and who started from simulated ones, or from photographs, has."""
+    simulated = dataclasses.replace(SITE, dataset="randomised", simulated=True)
+    plain = write_candidate(trained(data=(simulated,)), tmp_path)
+    again = write_candidate(trained(data=(simulated,), initial=starting_from(plain)), tmp_path)
+    photographs = write_candidate(trained(data=(simulated,), initial=IMAGENET), tmp_path)
+    assert all(simulated_only(one) for one in (plain, again, photographs))
+    of_site = write_candidate(trained(data=(SITE,), initial=starting_from(plain)), tmp_path)
+    later = write_candidate(trained(data=(simulated,), initial=starting_from(of_site)), tmp_path)
+    assert not simulated_only(of_site)
+    assert not simulated_only(later)
 
 
 MISFITS: dict[str, tuple[dict[str, Any], str]] = {

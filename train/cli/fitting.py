@@ -30,7 +30,8 @@ PretrainedOption = Annotated[
         "--pretrained",
         "--weights",
         help="What the body starts from: none, auto (torchvision's ImageNet weights, where they "
-        "can be had; their terms are non-commercial), or a file of such weights.",
+        "can be had; their terms are non-commercial), or a file of such weights; or the folder of "
+        "a run or a bundle, to go on from its network on other data.",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -226,6 +227,10 @@ def to_learn_from(slices: Slices) -> Slices:
 def _started(
     recipe: Recipe, pretrained: str
 ) -> tuple[Recipe, SliceNetwork | None, InitialWeights | None]:
+    if pretrained not in ("none", "auto") and Path(pretrained).is_dir():
+        from train.context.starting import start_from
+
+        return start_from(recipe, Path(pretrained))
     from train.learn.starting import starting_weights
 
     return starting_weights(recipe, pretrained)

@@ -10,11 +10,13 @@ from ichnode.nets.architectures import SliceNetwork
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.manifest import FILE, PreprocessSpec
 from ichnode.nets.pretrained import InitialWeights
-from train.candidate import starting_from
+from train.candidate import SIMULATED_ONLY, starting_from
 from train.context.features import state_digest
 from train.errors import TrainingError
 from train.learn.recipe import LabelSet, Recipe
 from train.learn.run_folder import OpenedRun, open_run
+
+_SIMULATED = {"randomised", "simulated"}  # wholly; other sources may be scans with simulated bleeds
 
 
 def start_from(recipe: Recipe, folder: Path) -> tuple[Recipe, SliceNetwork, InitialWeights]:
@@ -75,4 +77,13 @@ def _origin(run: OpenedRun) -> InitialWeights:
         licence="; ".join(terms) or "no data",
         non_commercial=any(licence["non_commercial"] for licence in licences.values())
         or (run.start is not None and run.start.non_commercial),
+        learnt_from=_learnt_from(run),
     )
+
+
+def _learnt_from(run: OpenedRun) -> str:
+    before = run.start.learnt_from if run.start else ""
+    simulated = set(run.data.get("datasets", ())) <= _SIMULATED
+    if simulated and (not before or before.startswith(SIMULATED_ONLY)):
+        return SIMULATED_ONLY
+    return ", ".join([*run.data.get("datasets", ()), *([before] if before else [])])

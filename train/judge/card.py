@@ -15,6 +15,7 @@ from typing import Any
 from ichnode.domain.findings import LABELS
 from ichnode.nets.manifest import CARD, Manifest
 from ichnode.spool import write_durable
+from train.candidate import SIMULATED_ONLY
 from train.judge.amount_card import amounts
 from train.judge.evaluation import EXTRA_AXIAL
 from train.judge.page import number, percent, span_number, span_percent
@@ -171,7 +172,7 @@ def write_card(
 
 def simulated_only(manifest: Manifest) -> bool:
     """Say whether a bundle has never learned from a scan of a person."""
-    return manifest.provenance.data.startswith("simulated head CT only") or (
+    return manifest.provenance.data.startswith(SIMULATED_ONLY) or (
         manifest.provenance.data == "nothing"
     )
 
