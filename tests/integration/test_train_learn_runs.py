@@ -220,8 +220,12 @@ def test_the_clock_ends_a_run_with_a_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_weights_that_were_better_on_the_way_are_kept(tmp_path: Path) -> None:
-    """Where later steps ruin what was learnt: here a checkpoint gets weights that know nothing."""
+@pytest.mark.parametrize("damaged", [False, True])
+def test_weights_that_were_better_on_the_way_are_kept(tmp_path: Path, damaged: bool) -> None:
+    """Where later steps ruin what was learnt: here a checkpoint gets weights that know nothing.
+
+    Where the better ones are damaged, the run ends with its last weights all the same.
+    """
     recipe = dataclasses.replace(TINY, epochs=6, averaging=0.0)
     train, watch = parts()
     with pytest.raises(KeyboardInterrupt):
@@ -232,6 +236,12 @@ def test_weights_that_were_better_on_the_way_are_kept(tmp_path: Path) -> None:
     torch.manual_seed(1)
     beginner = build(recipe.architecture, recipe.preprocess().channels, 6)
     torch.save(checkpoint | {"network": beginner.state_dict()}, tmp_path / "run" / "checkpoint.pt")
+    if damaged:
+        (tmp_path / "run" / "best.safetensors").write_bytes(b"no weights")
+        never = dataclasses.replace(QUIET, look_every_s=1e6)
+        fit(recipe, train, watch, tmp_path / "run", conditions=never)
+        assert open_run(tmp_path / "run").result["weights"] == "learner"
+        return
     network = fit(recipe, train, watch, tmp_path / "run", conditions=QUIET)
     result = open_run(tmp_path / "run").result
     assert result["weights"] == "best"

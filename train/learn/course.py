@@ -128,7 +128,8 @@ class Course:
             found["averaged"] = self._ready(self._learning.averaged)
         if self._best_loss < min(_comparable(watched.loss) for _, watched in found.values()):
             self._team.wait()
-            found["best"] = self._ready(kept_best(self._run, self._recipe))
+            if (kept := kept_best(self._run, self._recipe)) is not None:
+                found["best"] = self._ready(kept)
         best = min(found, key=lambda name: _comparable(found[name][1].loss))
         if self._team.leads:
             draw_plots(self._run)

@@ -212,22 +212,29 @@ def begin(
 
 def keep_best(run: Path, network: SliceNetwork) -> None:
     """Keep the weights that looked best so far, as they were while learning."""
-    state = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    write_durable(run / BEST, save_tensors(state))
+    _write_weights(run / BEST, network)
 
 
-def kept_best(run: Path, recipe: Recipe) -> SliceNetwork:
-    """Return the network of the weights that looked best."""
-    network = build(recipe.architecture, recipe.preprocess().channels, len(recipe.answers))
-    network.load_state_dict(load_tensors((run / BEST).read_bytes()))
-    return network
+def kept_best(run: Path, recipe: Recipe) -> SliceNetwork | None:
+    """Return the network of the weights that looked best; None where they are gone or damaged.
+
+    A run does without them: its last weights are there.
+    """
+    try:
+        return _read_weights(run / BEST, recipe)
+    except (OSError, SafetensorError, RuntimeError):
+        return None
 
 
 def finish(run: Path, network: SliceNetwork, result: Mapping[str, Any]) -> None:
     """Keep the network, and then the word that the run is done."""
-    state = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    write_durable(run / WEIGHTS, save_tensors(state))
+    _write_weights(run / WEIGHTS, network)
     _write(run / "result.json", result)
+
+
+def _write_weights(path: Path, network: SliceNetwork) -> None:
+    state = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    write_durable(path, save_tensors(state))
 
 
 def kept_recipe(run: Path) -> Recipe | None:
@@ -290,15 +297,19 @@ def _code_version() -> str:
 
 
 def _network(run: Path, recipe: Recipe) -> SliceNetwork:
-    network = build(recipe.architecture, recipe.preprocess().channels, len(recipe.answers))
     try:
-        network.load_state_dict(load_tensors((run / WEIGHTS).read_bytes()))
+        return _read_weights(run / WEIGHTS, recipe).eval()
     except (OSError, SafetensorError, RuntimeError) as error:
         raise TrainingError(
             f"The weights of the run {run} are missing or damaged; remove its result.json and "
             "give the same `fit` command."
         ) from error
-    return network.eval()
+
+
+def _read_weights(path: Path, recipe: Recipe) -> SliceNetwork:
+    network = build(recipe.architecture, recipe.preprocess().channels, len(recipe.answers))
+    network.load_state_dict(load_tensors(path.read_bytes()))
+    return network
 
 
 def _first_difference(wanted: Recipe, kept: Recipe) -> str:

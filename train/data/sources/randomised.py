@@ -139,7 +139,8 @@ class Randomised:
             )
         except (RuntimeError, AssertionError) as error:  # the latter where torch knows no CUDA
             raise TrainingError(
-                "The GPU cannot simulate; give fewer --workers, each needs some of its memory."
+                f"The GPU cannot simulate ({str(error).splitlines()[0]}); where it is short of "
+                "memory, give fewer --workers."
             ) from error
 
     def _as_read(self, hu: npt.NDArray[np.int16], seed: int) -> npt.NDArray[np.int16]:
