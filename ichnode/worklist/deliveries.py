@@ -178,14 +178,7 @@ class Outbox:
     def settle(self, work: DeliveryWork, outcome: DeliveryOutcome) -> bool:
         """Write what became of each row; False when the lease was lost: nothing was written."""
         with self._database.writing() as transaction:
-            rows = list(
-                transaction.session.scalars(
-                    select(t.Delivery)
-                    .where(t.Delivery.lease_token == work.lease.token)
-                    .order_by(t.Delivery.id)
-                    .with_for_update(key_share=True)
-                )
-            )
+            rows = leases.all_held(transaction, t.Delivery, work.lease)
             for row in rows:
                 row.drop_lease()
                 self._settle(transaction, row, outcome)

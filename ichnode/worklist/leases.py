@@ -108,6 +108,18 @@ def renew(database: Database, table: type[Claimable], lease: Lease, for_: timede
         return bool(prolonged.rowcount)  # type: ignore[attr-defined]
 
 
+def all_held(transaction: Transaction, table: type[Row], lease: Lease) -> list[Row]:
+    """Lock and return all rows that were claimed under the token of a lease; none when lost."""
+    return list(
+        transaction.session.scalars(
+            select(table)
+            .where(table.lease_token == lease.token)
+            .order_by(table.id)
+            .with_for_update(key_share=True)
+        )
+    )
+
+
 def held(transaction: Transaction, table: type[Row], lease: Lease) -> Row | None:
     """Lock and return the row of a lease, or None when it is lost."""
     return transaction.session.scalar(

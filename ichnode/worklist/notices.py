@@ -278,14 +278,7 @@ class NoticeQueue:
     def settle(self, work: NoticeWork, outcome: DeliveryOutcome) -> bool:
         """Forget what was told; come back for the rest later, in the same order."""
         with self._database.writing() as transaction:
-            rows = list(
-                transaction.session.scalars(
-                    select(t.Notice)
-                    .where(t.Notice.lease_token == work.lease.token)
-                    .order_by(t.Notice.id)
-                    .with_for_update(key_share=True)
-                )
-            )
+            rows = leases.all_held(transaction, t.Notice, work.lease)
             match outcome:
                 case Dispatched(results):
                     told = {one for one, result in results.items() if _is_over(result)}
