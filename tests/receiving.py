@@ -5,15 +5,14 @@ Records into a SQLite file beside the spool; prints its port when it is ready; e
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from ichnode.domain.series import Arrival, Refusal
 from ichnode.receive.scp import Receiver
+from ichnode.service.stopping import Stopping
 from ichnode.settings import NodeSettings, ReceiveSettings
 
 
@@ -44,8 +43,7 @@ class Table:
 
 
 def main(spool: Path) -> None:
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stopping = Stopping().listen()
     receiver = Receiver(
         NodeSettings(host_id="victim", spool=spool),
         ReceiveSettings(port=0, reserve_bytes=0, drain_s=5),
@@ -54,7 +52,7 @@ def main(spool: Path) -> None:
     )
     receiver.start()
     print(receiver.port, flush=True)
-    stop.wait()
+    stopping.wait()
     receiver.stop()
 
 

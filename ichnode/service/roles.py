@@ -180,7 +180,7 @@ def _run_loops(
     Presence(
         role, settings, worklist, stopping, detail=detail, alive=alive, failing=lambda: tuple(died)
     ).begin()
-    stopping.event.wait()
+    stopping.wait()
     systemd.notify(systemd.STOPPING)
     for thread in threads:
         thread.join()
@@ -355,7 +355,7 @@ def _run_web(settings: Settings, stopping: Stopping) -> None:
         Presence(
             "web", settings, worklist, stopping, detail=detail, alive=lambda: server.alive
         ).begin()
-        stopping.event.wait()
+        stopping.wait()
         systemd.notify(systemd.STOPPING)
         server.stop()
 
@@ -396,7 +396,7 @@ def _run_housekeep(settings: Settings, stopping: Stopping, arguments: Sequence[s
             failing=keeper.failing,
             warnings=watch.warnings,
         ).begin()
-        stopping.event.wait()
+        stopping.wait()
         systemd.notify(systemd.STOPPING)
         keeper.stop()
 

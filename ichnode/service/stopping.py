@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LOOK_S = 0.5
 
 
 class Stopping:
@@ -22,6 +24,7 @@ class Stopping:
 
     def __init__(self) -> None:
         self.event = threading.Event()
+        self._signalled = False
 
     def listen(self) -> Stopping:
         """Turn SIGTERM and SIGINT into the wish; must be called from the main thread."""
@@ -29,7 +32,19 @@ class Stopping:
             signal.signal(number, self._on_signal)
         return self
 
+    def wait(self) -> None:
+        """Return when it is wished to stop; the main thread waits here.
+
+        It looks up now and then: a signal that comes as it is about to sleep does not wake it, and
+        its handler runs when it wakes.
+        """
+        while not self.event.wait(LOOK_S):
+            pass
+
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self.event.is_set():
+        if self._signalled or self.event.is_set():
             os._exit(128 + number)  # the second signal: do not wait for anybody
-        self.event.set()
+        self._signalled = True
+        # From another thread: the one that this handler has interrupted may hold the lock of the
+        # event, in `wait`, and would wait for itself. A bare one: `Thread.start` has locks, too.
+        _thread.start_new_thread(self.event.set, ())

@@ -193,7 +193,7 @@ import os, signal, sys
 from ichnode.service.stopping import Stopping
 stopping = Stopping().listen()
 print("up", flush=True)
-stopping.event.wait()
+stopping.wait()
 print("asked", flush=True)
 import threading
 threading.Event().wait()
@@ -209,3 +209,20 @@ def test_the_first_signal_asks_and_the_second_one_ends_at_once():
     process.terminate()
     assert process.wait(DEADLINE_S) == 143
     process.stdout.close()
+
+
+HURRIED = """
+import os, random, signal, threading
+from ichnode.service.stopping import Stopping
+for _ in range(50):
+    stopping = Stopping().listen()
+    term = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    threading.Timer(random.random() / 100, term).start()
+    while not stopping.event.wait(0):
+        pass
+"""
+
+
+def test_a_signal_may_come_while_the_main_thread_holds_the_lock_of_the_event():
+    """The handler does not wait for a lock that the thread that it interrupted holds."""
+    subprocess.run([sys.executable, "-c", HURRIED], check=True, timeout=DEADLINE_S)
