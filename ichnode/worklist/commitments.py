@@ -16,7 +16,7 @@ from ichnode.domain.lifecycle import Delivery
 from ichnode.domain.retry import RetryPolicy
 from ichnode.domain.work import DOCUMENT_KINDS
 from ichnode.worklist import tables as t
-from ichnode.worklist.deliveries import item_of
+from ichnode.worklist.carried import item_of
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 

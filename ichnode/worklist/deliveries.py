@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, assert_never
 
 from sqlalchemy import ColumnElement, case, exists, or_, select
 
-from ichnode.domain.errors import ConfigurationError
-from ichnode.domain.findings import Finding
 from ichnode.domain.lifecycle import (
     DELIVERY,
-    Band,
     Delivery,
     DeliveryEvent,
     Document,
     advance,
 )
 from ichnode.domain.work import (
-    ALERT_KINDS,
     Acknowledged,
-    Alert,
     DeliveryItem,
     DeliveryOutcome,
     DeliveryResult,
     DeliveryWork,
     Dispatched,
-    DocumentRef,
     Failed,
     Lease,
     Reclass,
-    StoredDocument,
-    StudyRef,
     Undelivered,
 )
 from ichnode.worklist import leases
 from ichnode.worklist import tables as t
+from ichnode.worklist.carried import item_of
 from ichnode.worklist.outbox import enter_document, is_open
-from ichnode.worklist.policy import Policy, Route
+from ichnode.worklist.policy import Policy
+from ichnode.worklist.rehearsal import rehearse
 from ichnode.worklist.transactions import Database, Transaction
 
 _BRISK = 2  # this many changes of class go without a pause
@@ -201,34 +194,9 @@ class Outbox:
                 assert_never(outcome)
 
     def rehearse(self, study_uid: str, destination: str) -> tuple[DeliveryItem, ...]:
-        """Return what a destination would get about a study now, whatever it got before.
-
-        Documents that are not built, or that nobody writes about this finding, are not among them.
-
-        Raises
-        ------
-        ConfigurationError
-            When nothing was found in the study yet, or there is no such study or destination.
-        """
-        routes = [one for one in self._policy.destinations if one.name == destination]
-        if not routes:
-            raise ConfigurationError(f"There is no destination {destination!r}.")
+        """Return what a destination would get about a study now, see `rehearsal.rehearse`."""
         with self._database.reading() as transaction:
-            session = transaction.session
-            study = session.scalar(select(t.Study).where(t.Study.study_uid == study_uid))
-            if study is None:
-                raise ConfigurationError(f"There is no study {study_uid[:64]!r}.")
-            analysis = session.scalar(
-                select(t.Analysis)
-                .join(t.Series, t.Series.analysis_id == t.Analysis.id)
-                .where(t.Series.study_id == study.id)
-                .order_by((t.Series.series_uid == study.trusted_series_uid).desc(), t.Series.id)
-                .limit(1)
-            )
-            if analysis is None:
-                raise ConfigurationError("No series of that study has a result yet.")
-            rows = _rehearsed(transaction, study, analysis, routes[0])
-            return tuple(_as_an_alert(item_of(transaction, row)) for row in rows)
+            return rehearse(transaction, self._policy, study_uid, destination)
 
     def _result(self, transaction: Transaction, row: t.Delivery, result: DeliveryResult) -> None:
         match result:
@@ -321,125 +289,10 @@ class Outbox:
         return transaction.now + self._policy.delivery_retry.wait(row.attempts)
 
 
-def _rehearsed(
-    transaction: Transaction, study: t.Study, analysis: t.Analysis, route: Route
-) -> Iterator[t.Delivery]:
-    """Yield rows that are in no outbox."""
-    documents: dict[str, int] = {
-        one.kind: one.id
-        for one in transaction.session.scalars(
-            select(t.Document)
-            .where(t.Document.analysis_id == analysis.id, t.Document.state == Document.BUILT)
-            .order_by(t.Document.id.desc())  # the first that was built is kept
-        )
-    }
-    for number, kind in enumerate(sorted(route.kinds), start=1):
-        if kind in ALERT_KINDS or kind in documents:
-            yield t.Delivery(
-                id=number,
-                study_id=study.id,
-                analysis_id=analysis.id,
-                document_id=documents.get(kind),
-                kind=kind,
-                destination=route.name,
-                revision=study.revision,
-                urgent=analysis.finding is Finding.POSITIVE,
-                attempts=0,
-            )
-
-
-def _as_an_alert(item: DeliveryItem) -> DeliveryItem:
-    """Return what is told while a study is urgent, whatever it is now."""
-    return item if item.alert is None else replace(item, alert=replace(item.alert, withdrawn=False))
-
-
 def _is_acknowledged(row: t.Delivery, outcome: DeliveryOutcome) -> bool:
     if not isinstance(outcome, Dispatched):
         return False
     return isinstance(outcome.results.get(row.id), Acknowledged)
-
-
-def item_of(transaction: Transaction, row: t.Delivery) -> DeliveryItem:
-    """Return what is sent for a row."""
-    return DeliveryItem(
-        delivery_id=row.id,
-        kind=row.kind,
-        urgent=row.urgent,
-        attempts=row.attempts,
-        revision=row.revision,
-        document=_document(transaction, row.document_id),
-        study=_study(transaction, row) if row.document_id is None else None,
-        alert=_alert(transaction, row) if row.document_id is None else None,
-    )
-
-
-def _alert(transaction: Transaction, row: t.Delivery) -> Alert:
-    session = transaction.session
-    analysis = session.get_one(t.Analysis, row.analysis_id)
-    band = session.scalar(
-        select(t.Verdict.band).where(
-            t.Verdict.study_id == row.study_id, t.Verdict.revision == row.revision
-        )
-    )
-    documents = session.scalars(
-        select(t.Document)
-        .where(t.Document.analysis_id == analysis.id, t.Document.state == Document.BUILT)
-        .order_by(t.Document.id)
-    )
-    study_uid = session.get_one(t.Study, row.study_id).study_uid
-    return Alert(
-        withdrawn=band is not None and band is not Band.URGENT,
-        finding=analysis.finding,
-        labels=analysis.result.labels,
-        model_name=analysis.model_name,
-        model_version=analysis.model_version,
-        model_uid=analysis.model_uid,
-        analysed_at=analysis.started_at,
-        documents=tuple(
-            DocumentRef(one.sop_class_uid, one.sop_uid, one.document_series_uid or "", study_uid)
-            for one in documents
-        ),
-    )
-
-
-def _document(transaction: Transaction, document_id: int | None) -> StoredDocument | None:
-    if document_id is None:
-        return None
-    document = transaction.session.get_one(t.Document, document_id)
-    return StoredDocument(
-        sop_class_uid=document.sop_class_uid,
-        sop_uid=document.sop_uid,
-        transfer_syntax_uid=document.transfer_syntax_uid or "",
-        path=document.path or "",
-    )
-
-
-def _study(transaction: Transaction, row: t.Delivery) -> StudyRef:
-    session = transaction.session
-    study = session.get_one(t.Study, row.study_id)
-    analysis = session.get_one(t.Analysis, row.analysis_id)
-    series = session.get_one(t.Series, analysis.series_id)
-    headers = session.scalars(
-        select(t.Instance.header)
-        .where(t.Instance.series_id == series.id, t.Instance.ordinal <= analysis.instance_count)
-        .order_by(t.Instance.ordinal)
-    )
-    return StudyRef(
-        study_uid=study.study_uid,
-        accession_number=study.accession_number,
-        patient_id=study.patient_id,
-        patient_name=study.patient_name,
-        issuer_of_patient_id=study.issuer_of_patient_id,
-        patient_birth_date=study.patient_birth_date,
-        patient_sex=study.patient_sex,
-        series_uid=series.series_uid,
-        # Once each, however many header variants there are.
-        instances=tuple(dict.fromkeys((one.sop_class_uid, one.sop_uid) for one in headers)),
-        study_date=study.study_date,
-        study_time=study.study_time,
-        study_description=study.study_description,
-        ordered_priority=study.ordered_priority,
-    )
 
 
 def _event(transaction: Transaction, row: t.Delivery, verb: str, **detail: Any) -> None:
