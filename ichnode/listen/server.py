@@ -44,7 +44,7 @@ class Listener:
     def __init__(self, settings: Hl7ListenSettings, answer: Answer) -> None:
         self._settings, self._answer = settings, answer
         self._networks = [ipaddress.ip_network(n, strict=False) for n in settings.networks]
-        self._context = _context(settings)
+        self._context = tls_context(settings)
         self._socket = _listening(settings)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -180,7 +180,14 @@ class Listener:
                 deadline = time.monotonic() + self._settings.idle_s
 
 
-def _context(settings: Hl7ListenSettings) -> ssl.SSLContext | None:
+def tls_context(settings: Hl7ListenSettings) -> ssl.SSLContext | None:
+    """Return what TLS is spoken with; None where it is not.
+
+    Raises
+    ------
+    ConfigurationError
+        When a file cannot be used.
+    """
     if not settings.tls_certificate:
         return None
     try:

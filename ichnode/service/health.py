@@ -9,13 +9,18 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ichnode.domain.errors import IchnodeError
+from ichnode.service.supervisor import LISTEN
 from ichnode.settings import Destination, Settings
 from ichnode.spool import free_bytes
+
+if TYPE_CHECKING:
+    from ichnode.worklist.rows import Pulse
 
 CLOCK_TOLERANCE_S = 2.0
 FRESH_S = 60.0  # an older heartbeat is of a process that is gone
@@ -39,13 +44,15 @@ def _ask(name: str, question: Callable[[], str]) -> Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Ask everything: database, disk, clock, model, device and every destination."""
+    """Ask everything: database, disk, clock, model, device, jobs, doors and destinations."""
     yield _ask("database", lambda: _database(settings))
     yield _ask("disk", lambda: _disk(settings))
     yield _ask("clock", lambda: _clock(settings))
     yield _ask("model", lambda: _model(settings))
     yield _ask("device", lambda: _device(settings.infer.device))
     yield _ask("jobs", lambda: _jobs(settings))
+    if settings.hl7_listen.enabled:
+        yield _ask("hl7_listen", lambda: _listener(settings))
     yield _mode(settings)
     for destination in settings.outputs:
         yield _destination(destination, settings.receive.ae_title)
@@ -140,20 +147,35 @@ def _device(choice: Literal["auto", "cuda", "cpu"]) -> str:
     return f"GPU {done.stdout.strip().splitlines()[0]}."
 
 
-def _jobs(settings: Settings) -> str:
+def _fresh_beats(settings: Settings) -> list[Pulse]:
     from ichnode.service.assembly import open_worklist
 
-    worklist = open_worklist(settings)
-    try:
-        beats = worklist.views.heartbeats()
-    finally:
-        worklist.close()
-    failing = {
-        job for beat in beats if beat.age_s < FRESH_S for job in beat.detail.get("failing", ())
-    }
+    with closing(open_worklist(settings)) as worklist:
+        return [beat for beat in worklist.views.heartbeats() if beat.age_s < FRESH_S]
+
+
+def _jobs(settings: Settings) -> str:
+    failing = {job for beat in _fresh_beats(settings) for job in beat.detail.get("failing", ())}
     if failing:
         raise OSError(f"Housekeeping fails at: {', '.join(sorted(failing))}; see its log.")
     return "No job of housekeeping fails."
+
+
+def _listener(settings: Settings) -> str:
+    from ichnode.listen.server import tls_context
+
+    secured = tls_context(settings.hl7_listen) is not None
+    beats = _fresh_beats(settings)
+    ports = sorted({beat.detail["port"] for beat in beats if beat.role == LISTEN})
+    if ports:
+        spoken = "TLS only" if secured else "no TLS"
+        return f"HL7 messages are taken at port {', '.join(map(str, ports))}, {spoken}."
+    if beats:
+        raise OSError(
+            "The node runs, and nobody listens for HL7 messages: start the role listen "
+            "(ichnode@listen.service), or look into its log."
+        )
+    return "It is switched on; the node does not run."
 
 
 def _mode(settings: Settings) -> Check:

@@ -40,6 +40,13 @@ def tell(connection: socket.socket, message: str) -> str:
             return str(hl7.parse(answers[0].decode()).segment("MSA")[1])
 
 
+def doctor(node: Node) -> dict[str, object]:
+    """Return what `ichnode doctor` says of the listener."""
+    answers = json.loads(node.call("doctor", "--json", check=False).stdout)
+    (answer,) = (one for one in answers if one["name"] == "hl7_listen")
+    return answer
+
+
 def test_the_role_hears_and_stops_in_order(tmp_path: Path) -> None:
     """An order moves a study, a report can be written out, SIGTERM ends it with 0."""
     node = Node(tmp_path)
@@ -48,8 +55,12 @@ def test_the_role_hears_and_stops_in_order(tmp_path: Path) -> None:
     assert load_settings(node.config).hl7_listen.enabled
     try:
         node.worklist.record(slices(2))
+        assert doctor(node)["sentence"] == "It is switched on; the node does not run."
+        node.worklist.beat("infer", "host", 1, {})
+        assert not doctor(node)["ok"]
         process = node.start("listen")
         port = node.ready("listen")["listen"]["port"]
+        assert doctor(node)["sentence"] == f"HL7 messages are taken at port {port}, no TLS."
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             assert tell(connection, ORDER) == "AA"
             (row,) = node.worklist.views.reading_list(10)
