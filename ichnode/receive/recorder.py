@@ -74,7 +74,7 @@ class Stored:
 
     arrival: Arrival
     place: Place
-    again: bool = False  # replayed: a file of that name may be torn
+    again: bool = False  # a file of that name may be torn: replayed, or a barrier failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,19 @@ class Recorder:
         self._set_aside: set[int] = set()  # never settled: the next start tries them again
         self._backlog = self._backlog_bytes = self._unsettled_bytes = self._refusals = 0
         self._urgent = 0  # so many items at the front must not wait
+        self._doubts = 0  # barriers that failed
+        self._file_system = -1
         self._stopping = threading.Event()
         self._recorder = threading.Thread(target=self._record_loop, name="recorder", daemon=True)
         self._keeper = threading.Thread(target=self._keep_loop, name="keeper", daemon=True)
 
     def start(self) -> None:
         """Start both threads."""
-        make_folder(self._spool / "instances")
+        folder = self._spool / "instances"
+        make_folder(folder)
+        # Once, and not for each barrier: what could not be written back is told to those who had
+        # the file system open by then.
+        self._file_system = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._recorder.start()
         self._keeper.start()
 
@@ -174,24 +180,24 @@ class Recorder:
                         return
                     self._changed.wait()
                 self._changed.wait_for(self._is_urgent, timeout=paced_at - time.monotonic())
-                batch = list(islice(self._items, BATCH))
+                batch, doubts = list(islice(self._items, BATCH)), self._doubts
             paced_at = time.monotonic() + PACE_S
             if not self._pass_on(batch):
                 return
             with self._changed:
                 for item in batch:
                     self._items.popleft()
-                    self._count_out(item)
+                    self._count_out(item, doubted=doubts != self._doubts)
                 self._urgent = max(self._urgent - len(batch), 0)
                 self._changed.notify_all()
 
-    def _count_out(self, item: Item) -> None:
+    def _count_out(self, item: Item, *, doubted: bool) -> None:
         if isinstance(item, Stored):
             self._backlog -= 1
             self._backlog_bytes -= item.place.body_bytes
             if item.place.sequence not in self._set_aside:
                 self._unsettled_bytes += item.place.body_bytes
-                self._recorded.append(item)
+                self._recorded.append(replace(item, again=doubted))
         elif isinstance(item, Refusal):
             self._refusals -= 1
 
@@ -344,11 +350,18 @@ class Recorder:
         if not recorded:
             return False
         try:
-            self._file_missing(recorded)
-            _sync_file_system(self._spool / "instances")
-        except (OSError, Transient):
+            self._file(recorded)
+            _sync_file_system(self._file_system)
+        except Transient:
             with self._changed:
                 self._recorded[:0] = recorded
+            raise
+        except OSError:
+            # Told once: the kernel may call the lost pages clean, and the next barrier succeed
+            # without them. So every file that it was for is written anew, from the journal.
+            with self._changed:
+                self._doubts += 1
+                self._recorded = [replace(i, again=True) for i in (*recorded, *self._recorded)]
             raise
         self._journal.settle([instance.place for instance in recorded])
         return True
@@ -373,6 +386,9 @@ class Recorder:
                 thread.join()
         with contextlib.suppress(OSError, Transient):
             self.keep()
+        if self._file_system >= 0:
+            os.close(self._file_system)
+            self._file_system = -1
         return not self._items
 
 
@@ -384,16 +400,12 @@ def _wait_s(failures: int) -> float:
     return _RETRY.wait(failures).total_seconds()
 
 
-def _sync_file_system(folder: Path) -> None:
-    """Make every file and name of the file system that holds `folder` durable.
+def _sync_file_system(descriptor: int) -> None:
+    """Make every file and name of the file system of an open folder durable.
 
     One call for a batch of files, each in a folder of its own, instead of three barriers for each;
-    errors of writing back are reported by Linux 5.8 and later.
+    errors of writing back are reported by Linux 5.8 and later, to each open descriptor once.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if _LIBC.syncfs(descriptor):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-    finally:
-        os.close(descriptor)
+    if _LIBC.syncfs(descriptor):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

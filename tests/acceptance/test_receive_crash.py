@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -91,12 +92,14 @@ def check_after_restart(spool: Path, acknowledged: set[str]) -> None:
 
 
 @contextmanager
-def killed_at(strace: str, process: subprocess.Popen[str], call: str, when: int) -> Iterator[None]:
-    """Have strace kill the process at the n-th such call of any one of its threads."""
+def traced(
+    strace: str, process: subprocess.Popen[str], calls: str, inject: str
+) -> Iterator[Iterator[str]]:
+    """Have strace tamper with the system calls of a process; yield the lines that it writes."""
     tracer = subprocess.Popen(
         [
-            *(strace, "-f", "-p", str(process.pid), "-e", f"trace={call}"),
-            *("-e", f"inject={call}:signal=KILL:when={when}"),
+            *(strace, "-f", "-p", str(process.pid), "-e", f"trace={calls}"),
+            *("-e", f"inject={inject}"),
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -108,7 +111,7 @@ def killed_at(strace: str, process: subprocess.Popen[str], call: str, when: int)
                 break
             if "ptrace" in line:
                 absent("the right to trace a process (ptrace)")
-        yield
+        yield tracer.stderr
         tracer.communicate(timeout=LIMIT_S)
     finally:
         tracer.kill()
@@ -136,7 +139,8 @@ def test_killed_at_a_system_call(
 ) -> None:
     """Whatever was acknowledged before the kill is there after the restart, whole and once."""
     strace = require_program("strace")
-    with receiving(tmp_path) as (process, port), killed_at(strace, process, call, when):
+    kill = f"{call}:signal=KILL:when={when}"  # the n-th such call of any one of its threads
+    with receiving(tmp_path) as (process, port), traced(strace, process, call, kill):
         acknowledged = send_until_it_breaks(port, range(1, IMAGES + 1))
         process.wait(LIMIT_S)
         assert process.returncode == -signal.SIGKILL
@@ -153,3 +157,32 @@ def test_killed_between_images(tmp_path: Path, after: int) -> None:
             os.kill(process.pid, signal.SIGKILL)
     assert len(acknowledged) == after
     check_after_restart(tmp_path, acknowledged)
+
+
+@pytest.mark.peer
+def test_files_are_written_anew_after_a_barrier_that_failed(
+    tmp_path: Path, require_program: object
+) -> None:
+    """The disk says EIO once, and the pages are lost: the next barrier would succeed without them.
+
+    So every file comes out of the journal again, and the barrier asks about the same open file
+    system: one opened later would not be told.
+    """
+    strace = require_program("strace")
+    lost, rewritten = set[str](), set[str]()
+    with receiving(tmp_path) as (process, port):
+        calls = traced(strace, process, "syncfs,rename,openat", "syncfs:error=EIO:when=1")
+        with calls as lines:
+            assert len(send_until_it_breaks(port, range(1, IMAGES + 1))) == IMAGES
+            named = lost
+            for line in lines:
+                assert f'"{tmp_path}/instances", ' not in line
+                if renamed := re.search(r'rename\(".*", "(.*\.dcm)"', line):
+                    named.add(renamed[1])
+                elif "syncfs" in line and "EIO" in line:
+                    named = rewritten
+                elif re.search(r"syncfs.* = 0$", line):
+                    break
+            process.terminate()
+    assert lost
+    assert lost <= rewritten
