@@ -76,8 +76,7 @@ class Listener:
         with self._lock:
             open_ = dict(self._open)
         for connection in open_.values():
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RD)
+            _shut(connection, socket.SHUT_RD)
         deadline = time.monotonic() + within_s
         for thread in open_:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -196,6 +195,15 @@ def tls_context(settings: Hl7ListenSettings) -> ssl.SSLContext | None:
         raise ConfigurationError(
             f"The files of hl7_listen for TLS cannot be used: {error.strerror or 'wrong content'}."
         ) from None
+
+
+def _shut(connection: socket.socket, how: int) -> None:
+    """Shut a connection down; one that is over is left alone.
+
+    `SSLSocket.shutdown` would let go of TLS, and what is still to be said would be in the clear.
+    """
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, how)
 
 
 def _listening(settings: Hl7ListenSettings) -> socket.socket:

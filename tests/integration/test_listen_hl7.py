@@ -103,7 +103,7 @@ def said(answer: hl7.Message) -> tuple[str, str, str]:
 @contextmanager
 def listening(
     worklist: Worklist | None = None, *, ear: object = None, **settings: object
-) -> Iterator[tuple[Callable[[], Client], Listener, Answering]]:
+) -> Iterator[tuple[Callable[..., Client], Listener, Answering]]:
     given = Hl7ListenSettings(enabled=True, port=0, **settings)  # type: ignore[arg-type]
     answering = Answering(ear or worklist.orders, given.unknown)  # type: ignore
     listener = Listener(given, answering.answer)
@@ -120,6 +120,15 @@ def listening(
         for one in clients:
             one.socket.close()
         listener.stop()
+
+
+def credentials(folder: Path) -> tuple[dict[str, object], ssl.SSLContext]:
+    """The settings of a listener with a certificate, and what a client that trusts it goes by."""
+    ca, certificate = trustme.CA(), folder / "server.pem"
+    ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    context = ssl.create_default_context()
+    ca.configure_trust(context)
+    return {"tls_certificate": str(certificate)}, context
 
 
 def bring(worklist: Worklist) -> None:
@@ -487,8 +496,10 @@ def test_strangers_are_not_let_in() -> None:
         assert said(connect().tell(ORDER))[0] == "AA"
 
 
-def test_a_stop_answers_what_is_being_acted_on() -> None:
-    """The message in hand is acknowledged, and then the connection ends."""
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_stop_answers_what_is_being_acted_on(tmp_path: Path, secured: bool) -> None:
+    """The message in hand is acknowledged, over TLS as before, and then the connection ends."""
+    files, context = credentials(tmp_path) if secured else ({}, None)
     entered, go_on = threading.Event(), threading.Event()
 
     class Slow(Recorder):
@@ -497,8 +508,8 @@ def test_a_stop_answers_what_is_being_acted_on() -> None:
             go_on.wait(10)
             return super().hear(digest, kind, things)
 
-    with listening(ear=Slow()) as (connect, listener, _):
-        client = connect()
+    with listening(ear=Slow(), **files) as (connect, listener, _):
+        client = connect(context)
         client.socket.sendall(framed(ORDER.encode()))
         assert entered.wait(10)
         stopping = threading.Thread(target=listener.stop)
@@ -522,9 +533,9 @@ def test_over_tls_only_those_with_a_certificate_are_heard(tmp_path: Path) -> Non
     with listening(
         ear=ear, tls_certificate=str(tmp_path / "s.pem"), tls_ca=str(tmp_path / "ca.pem")
     ) as (connect, _, _):
-        assert said(connect(known).tell(ORDER))[0] == "AA"  # type: ignore[call-arg]
+        assert said(connect(known).tell(ORDER))[0] == "AA"
         with pytest.raises((OSError, AssertionError)):
-            connect(trusting).tell(ORDER)  # type: ignore[call-arg]
+            connect(trusting).tell(ORDER)
         clear = connect()
         clear.socket.sendall(framed(ORDER.encode()))
         with suppress(ConnectionError):
