@@ -113,12 +113,17 @@ class Listener:
         """End the oldest connection that never brought a message: it must not shut others out."""
         for thread, connection in list(self._silent.items()):
             del self._silent[thread]
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+            if _shut(connection, socket.SHUT_RDWR):
                 return True
         return False
 
     def _begin(self, connection: socket.socket, peer: str) -> None:
+        try:
+            connection = self._secured(connection)
+        except OSError as error:
+            log.info("connection.lost", peer=peer, error=type(error).__name__)
+            connection.close()
+            return
         thread = threading.Thread(
             target=self._serve, args=(connection, peer), name=f"hl7-{peer}", daemon=True
         )
@@ -131,16 +136,23 @@ class Listener:
             connection.close()
             self._forget(thread)
 
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        """Put TLS around a connection, where it is spoken.
+
+        Before it is one of the open ones, and the handshake after that: who says nothing makes way
+        then too, and only this socket can be shut down, since the bare one is taken out of use.
+        """
+        if self._context is None:
+            return connection
+        return self._context.wrap_socket(
+            connection, server_side=True, do_handshake_on_connect=False
+        )
+
     def _serve(self, connection: socket.socket, peer: str) -> None:
         try:
             connection.settimeout(HANDSHAKE_S)
-            if self._context is not None:
-                connection = self._context.wrap_socket(connection, server_side=True)
-                thread = threading.current_thread()
-                with self._lock:
-                    self._open[thread] = connection
-                    if thread in self._silent:
-                        self._silent[thread] = connection
+            if isinstance(connection, ssl.SSLSocket):
+                connection.do_handshake()
             self._talk(connection, peer)
         except BadFrame as error:
             log.warning("connection.dropped", peer=peer, sentence=str(error))
@@ -197,13 +209,16 @@ def tls_context(settings: Hl7ListenSettings) -> ssl.SSLContext | None:
         ) from None
 
 
-def _shut(connection: socket.socket, how: int) -> None:
-    """Shut a connection down; one that is over is left alone.
+def _shut(connection: socket.socket, how: int) -> bool:
+    """Shut a connection down; False where it is over already.
 
     `SSLSocket.shutdown` would let go of TLS, and what is still to be said would be in the clear.
     """
-    with contextlib.suppress(OSError):
+    try:
         socket.socket.shutdown(connection, how)
+    except OSError:
+        return False
+    return True
 
 
 def _listening(settings: Hl7ListenSettings) -> socket.socket:

@@ -488,6 +488,15 @@ def test_those_who_say_nothing_shut_nobody_out() -> None:
         assert said(known.tell(ORDER))[0] == "AA"
 
 
+def test_those_who_begin_no_handshake_shut_nobody_out(tmp_path: Path) -> None:
+    """Over TLS too the oldest of those who say nothing makes way, and within the handshake."""
+    files, context = credentials(tmp_path)
+    with listening(ear=Recorder(), max_connections=2, **files) as (connect, _, _):
+        silent = [connect(), connect()]
+        assert said(connect(context).tell(ORDER))[0] == "AA"
+        assert silent[0].ends()
+
+
 def test_strangers_are_not_let_in() -> None:
     """Who is in no allowed network is closed before a word."""
     with listening(ear=Recorder(), networks=("192.0.2.0/24",)) as (connect, _, _):
