@@ -12,7 +12,10 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -28,6 +31,18 @@ SEND_S = 30.0  # for an acknowledgement, of which a peer that does not read take
 _CHUNK = 1 << 16
 
 Answer = Callable[[bytes, str], bytes]
+
+
+@dataclass(slots=True)
+class _Guest:
+    """A connection that was let in."""
+
+    socket: socket.socket
+    peer: str
+    since: float  # when its last message was acted on, or when it came
+    heard: bool = False  # it has brought a message
+    acted_on: bool = False  # a message of it, now
+    leaving: bool = False  # it was shut down to make room
 
 
 class Listener:
@@ -48,8 +63,9 @@ class Listener:
         self._socket = _listening(settings)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._open: dict[threading.Thread, socket.socket] = {}
-        self._silent: dict[threading.Thread, socket.socket] = {}  # the oldest first
+        self._open: dict[threading.Thread, _Guest] = {}  # the oldest first
+        self._refused: Counter[str] = Counter()
+        self._ended = 0
         self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
 
     @property
@@ -61,6 +77,11 @@ class Listener:
     def is_alive(self) -> bool:
         """Whether it still takes connections."""
         return self._thread.is_alive()
+
+    def counts(self) -> dict[str, Any]:
+        """Return how many connections were refused, by the reason, and how many made room."""
+        with self._lock:
+            return {"refused": dict(self._refused), "made_room": self._ended}
 
     def start(self) -> None:
         """Begin to take connections."""
@@ -75,8 +96,8 @@ class Listener:
         self._thread.join(within_s)
         with self._lock:
             open_ = dict(self._open)
-        for connection in open_.values():
-            _shut(connection, socket.SHUT_RD)
+        for guest in open_.values():
+            _shut(guest.socket, socket.SHUT_RD)
         deadline = time.monotonic() + within_s
         for thread in open_:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -101,19 +122,42 @@ class Listener:
         mapped = getattr(address, "ipv4_mapped", None)
         address = mapped or address
         if self._networks and not any(address in one for one in self._networks):
-            log.warning("connection.refused", peer=peer, reason="network")
+            self._refuse(peer, "network")
             return False
         with self._lock:
-            full = len(self._open) >= self._settings.max_connections and not self._make_room()
+            staying = [guest for guest in self._open.values() if not guest.leaving]
+            full = len(staying) >= self._settings.max_connections
+            full = full and not self._make_room(staying, peer)
         if full:
-            log.warning("connection.refused", peer=peer, reason="too many connections")
+            self._refuse(peer, "too many connections")
         return not full
 
-    def _make_room(self) -> bool:
-        """End the oldest connection that never brought a message: it must not shut others out."""
-        for thread, connection in list(self._silent.items()):
-            del self._silent[thread]
-            if _shut(connection, socket.SHUT_RDWR):
+    def _refuse(self, peer: str, reason: str) -> None:
+        log.warning("connection.refused", peer=peer, reason=reason)
+        with self._lock:
+            self._refused[reason] += 1
+
+    def _make_room(self, staying: list[_Guest], peer: str) -> bool:
+        """End a connection that keeps others out, and none whose message is being acted on.
+
+        The oldest that never brought a message, or else the one that has been idle for longest
+        among those of the peer with most, the one at the door counted in: a peer that opens one
+        connection after the other and closes none takes the places of its own alone.
+        """
+        held = Counter(guest.peer for guest in staying) + Counter([peer])
+        most = max(held.values())
+        idle = [
+            guest
+            for guest in staying
+            if guest.heard and not guest.acted_on and held[guest.peer] == most > 1
+        ]
+        silent = [guest for guest in staying if not guest.heard]
+        for guest in (*silent, *sorted(idle, key=lambda guest: guest.since)):
+            guest.leaving = True
+            # An answer that is on its way still goes out.
+            if _shut(guest.socket, socket.SHUT_RD if guest.heard else socket.SHUT_RDWR):
+                self._ended += 1
+                log.warning("connection.made_room", peer=guest.peer, silent=not guest.heard)
                 return True
         return False
 
@@ -124,15 +168,16 @@ class Listener:
             log.info("connection.lost", peer=peer, error=type(error).__name__)
             connection.close()
             return
+        guest = _Guest(connection, peer, time.monotonic())
         thread = threading.Thread(
-            target=self._serve, args=(connection, peer), name=f"hl7-{peer}", daemon=True
+            target=self._serve, args=(guest,), name=f"hl7-{peer}", daemon=True
         )
         with self._lock:
-            self._open[thread] = self._silent[thread] = connection
+            self._open[thread] = guest
         try:
             thread.start()
         except RuntimeError:  # there are no more threads; that passes
-            log.warning("connection.refused", peer=peer, reason="no thread")
+            self._refuse(peer, "no thread")
             connection.close()
             self._forget(thread)
 
@@ -148,12 +193,13 @@ class Listener:
             connection, server_side=True, do_handshake_on_connect=False
         )
 
-    def _serve(self, connection: socket.socket, peer: str) -> None:
+    def _serve(self, guest: _Guest) -> None:
+        connection, peer = guest.socket, guest.peer
         try:
             connection.settimeout(HANDSHAKE_S)
             if isinstance(connection, ssl.SSLSocket):
                 connection.do_handshake()
-            self._talk(connection, peer)
+            self._talk(guest)
         except BadFrame as error:
             log.warning("connection.dropped", peer=peer, sentence=str(error))
         except TimeoutError:
@@ -169,9 +215,9 @@ class Listener:
     def _forget(self, thread: threading.Thread) -> None:
         with self._lock:
             self._open.pop(thread, None)
-            self._silent.pop(thread, None)
 
-    def _talk(self, connection: socket.socket, peer: str) -> None:
+    def _talk(self, guest: _Guest) -> None:
+        connection = guest.socket
         deframer = Deframer(self._settings.max_message_bytes)
         deadline = time.monotonic() + self._settings.idle_s
         while not self._stopping.is_set():
@@ -183,8 +229,12 @@ class Listener:
                 return
             for message in deframer.feed(data):
                 with self._lock:
-                    self._silent.pop(threading.current_thread(), None)
-                answer = self._answer(message, peer)
+                    if guest.leaving:
+                        return  # nobody could be told
+                    guest.heard = guest.acted_on = True
+                answer = self._answer(message, guest.peer)
+                with self._lock:
+                    guest.acted_on, guest.since = False, time.monotonic()
                 connection.settimeout(SEND_S)
                 connection.sendall(framed(answer))
                 # Only a whole message buys time: single bytes would hold the place for ever.

@@ -337,7 +337,7 @@ def _run_listen(settings: Settings, stopping: Stopping) -> None:
             stopping,
             detail={"port": listener.port},
             alive=lambda: listener.is_alive,
-            news=answering.counts,
+            news=lambda: answering.counts() | listener.counts(),
         ).begin()
         broken = _breaks(stopping, lambda: listener.is_alive)
         systemd.notify(systemd.STOPPING)

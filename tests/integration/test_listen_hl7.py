@@ -66,8 +66,12 @@ ADMISSION = "MSH|^~\\&|ADT|HOSP|ICHNODE||20260304||ADT^A01|M6|P|2.5.1\rPID|1||47
 class Client:
     """A sender of messages."""
 
-    def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+    def __init__(
+        self, port: int, context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    ) -> None:
+        self.socket = socket.create_connection(
+            ("127.0.0.1", port), timeout=10, source_address=(host, 0)
+        )
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self._deframer, self._answers = Deframer(1 << 20), list[bytes]()
@@ -110,8 +114,8 @@ def listening(
     listener.start()
     clients: list[Client] = []
 
-    def connect(context: ssl.SSLContext | None = None) -> Client:
-        clients.append(Client(listener.port, context))
+    def connect(context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Client:
+        clients.append(Client(listener.port, context, host))
         return clients[-1]
 
     try:
@@ -153,6 +157,19 @@ class Recorder:
             raise self._failure
         self.heard.append((kind, tuple(things)))
         return None
+
+
+class Slow(Recorder):
+    """One that takes as long as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.go_on = threading.Event(), threading.Event()
+
+    def hear(self, digest: str, kind: str, things: Sequence[Heard]) -> object:
+        self.entered.set()
+        self.go_on.wait(10)
+        return super().hear(digest, kind, things)
 
 
 # ------------------------------------------------------------------ what is learnt
@@ -461,11 +478,12 @@ def test_a_message_that_does_not_end_loses_its_place() -> None:
 
 
 def test_connections_are_bounded_in_number() -> None:
-    """One too many is closed; a place that gets free is taken."""
-    with listening(ear=Recorder(), max_connections=1) as (connect, _, _):
-        first = connect()
+    """One too many is closed, and counted; a place that gets free is taken."""
+    with listening(ear=Recorder(), max_connections=1) as (connect, listener, _):
+        first = connect(host="127.0.0.2")
         assert said(first.tell(ORDER))[0] == "AA"
         assert connect().ends()
+        assert listener.counts() == {"refused": {"too many connections": 1}, "made_room": 0}
         first.socket.close()
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
@@ -486,6 +504,36 @@ def test_those_who_say_nothing_shut_nobody_out() -> None:
         assert said(connect().tell(ORDER))[0] == "AA"
         assert idle.ends()
         assert said(known.tell(ORDER))[0] == "AA"
+
+
+def test_who_closes_no_connection_shuts_nobody_out() -> None:
+    """The peer with most connections loses the one that was idle for longest, and nobody else."""
+    with listening(ear=Recorder(), max_connections=3) as (connect, listener, _):
+        other = connect(host="127.0.0.3")
+        assert said(other.tell(ORDER))[0] == "AA"
+        leaking = [connect(host="127.0.0.2") for _ in range(2)]
+        for client in (*leaking, leaking[0]):
+            assert said(client.tell(ORDER))[0] == "AA"
+        assert said(connect().tell(ORDER))[0] == "AA"
+        assert leaking[1].ends()
+        assert said(other.tell(ORDER))[0] == "AA"
+        assert said(leaking[0].tell(ORDER))[0] == "AA"
+        assert said(connect().tell(ORDER))[0] == "AA"  # the peer at the door has most itself now
+        assert said(other.tell(ORDER))[0] == "AA"
+        assert listener.counts() == {"refused": {}, "made_room": 2}
+
+
+def test_a_message_that_is_being_acted_on_keeps_its_connection() -> None:
+    """It is acknowledged, and the one that finds no place is closed and counted."""
+    slow = Slow()
+    with listening(ear=slow, max_connections=1) as (connect, listener, _):
+        client = connect()
+        client.socket.sendall(framed(ORDER.encode()))
+        assert slow.entered.wait(10)
+        assert connect().ends()
+        slow.go_on.set()
+        assert said(client.answer())[0] == "AA"
+        assert listener.counts() == {"refused": {"too many connections": 1}, "made_room": 0}
 
 
 def test_those_who_begin_no_handshake_shut_nobody_out(tmp_path: Path) -> None:
@@ -509,21 +557,14 @@ def test_strangers_are_not_let_in() -> None:
 def test_a_stop_answers_what_is_being_acted_on(tmp_path: Path, secured: bool) -> None:
     """The message in hand is acknowledged, over TLS as before, and then the connection ends."""
     files, context = credentials(tmp_path) if secured else ({}, None)
-    entered, go_on = threading.Event(), threading.Event()
-
-    class Slow(Recorder):
-        def hear(self, digest: str, kind: str, things: Sequence[Heard]) -> object:
-            entered.set()
-            go_on.wait(10)
-            return super().hear(digest, kind, things)
-
-    with listening(ear=Slow(), **files) as (connect, listener, _):
+    slow = Slow()
+    with listening(ear=slow, **files) as (connect, listener, _):
         client = connect(context)
         client.socket.sendall(framed(ORDER.encode()))
-        assert entered.wait(10)
+        assert slow.entered.wait(10)
         stopping = threading.Thread(target=listener.stop)
         stopping.start()
-        go_on.set()
+        slow.go_on.set()
         assert said(client.answer())[0] == "AA"
         stopping.join(15)
         assert not stopping.is_alive()
