@@ -60,12 +60,15 @@ class Segment:
         OutOfSpace
             When the disk is full; nothing is left behind.
         """
+        segment: Segment | None = None
         try:
             segment = cls(path, size_bytes, single=single)
             if not single:
                 segment._fill()
             sync_folder(path.parent)
         except OSError as error:
+            if segment is not None:
+                segment.close()  # or its blocks stay taken, though it has no name
             path.unlink(missing_ok=True)
             if is_full(error):
                 raise OutOfSpace("The disk of the spool is full.") from error

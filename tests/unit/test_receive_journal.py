@@ -18,6 +18,7 @@ from ichnode.domain.errors import ConfigurationError, OutOfSpace
 from ichnode.receive import layout
 from ichnode.receive.journal import Journal
 from ichnode.receive.layout import Facts
+from ichnode.receive.segment import Segment
 
 SMALL = 64 << 10
 FACTS = Facts("1.2.840.10008.1.2.1", "a1", "CT01", "ICHNODE", "10.0.0.1", datetime.now(UTC))
@@ -194,6 +195,20 @@ def test_a_full_disk_is_out_of_space_and_leaves_no_file(tmp_path: Path) -> None:
     first.append(FACTS, b"works again")
     first.close()
     assert replayed(tmp_path) == [b"works again"]
+
+
+def test_a_segment_that_cannot_be_filled_gives_its_room_back(tmp_path: Path) -> None:
+    """It has no name and is not open: an open file without a name still takes its blocks."""
+
+    def is_open() -> bool:
+        links = [Path(os.path.realpath(link)) for link in Path("/proc/self/fd").iterdir()]
+        return any(tmp_path in link.parents for link in links)
+
+    with files_of_at_most(SMALL // 2), pytest.raises(OSError, match="File too large"):
+        Segment.create(tmp_path / "1.seg", SMALL)
+    assert list(tmp_path.iterdir()) == []
+    assert not is_open()
+    Segment.create(tmp_path / "1.seg", SMALL).close()
 
 
 @pytest.mark.parametrize("settled", [False, True])
