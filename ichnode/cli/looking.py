@@ -68,12 +68,8 @@ def status(
     for name, states in facts["counts"].items():
         found = ", ".join(f"{count} {state}" for state, count in states.items() if count)
         console.print(f"{name}: {found or 'none'}")
-    for beat in facts["processes"]:
-        console.print(f"{beat['role']}@{beat['host']}: last heard {beat['age_s']:.0f} s ago")
-        if failing := beat["detail"].get("failing"):
-            console.print(f"[bold red]  failing: {', '.join(failing)}[/bold red]")
-        for warning in beat["detail"].get("warnings", ()):
-            console.print(f"[yellow]  {warning}[/yellow]")
+    for line in _process_lines(facts["processes"]):
+        console.print(line)
     for line in facts["models"]:
         console.print(line)
     for line in _safety_lines(worklist, facts):
@@ -81,6 +77,24 @@ def status(
     waiting_s = facts["oldest_undelivered_positive_s"]
     if waiting_s is not None:
         console.print(f"[bold red]A positive has waited {waiting_s:.0f} s for delivery.[/bold red]")
+
+
+def _process_lines(processes: list[dict[str, Any]]) -> Iterator[str]:
+    """Say who is alive, and below each what a person should know of it."""
+    from ichnode.web.health import RECORDED_S
+
+    for beat in processes:
+        detail = beat["detail"]
+        yield f"{beat['role']}@{beat['host']}: last heard {beat['age_s']:.0f} s ago"
+        if failing := detail.get("failing"):
+            yield f"[bold red]  failing: {', '.join(failing)}[/bold red]"
+        if backlog := detail.get("backlog"):
+            age_s = detail.get("backlog_oldest_s", 0.0)
+            style = "bold red" if age_s > RECORDED_S else "yellow"
+            waits = f"not in the list yet: {backlog} images, the oldest for {age_s:.0f} s"
+            yield f"[{style}]  {waits}[/{style}]"
+        for warning in detail.get("warnings", ()):
+            yield f"[yellow]  {warning}[/yellow]"
 
 
 def _status(worklist: Worklist, settings: Settings, limit: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -128,6 +128,13 @@ class Recorder:
     def backlog(self) -> int:
         """Instances that are durable and not yet recorded."""
         return self._backlog
+
+    @property
+    def backlog_since(self) -> datetime | None:
+        """When the oldest of them was received; None where there is none."""
+        with self._changed:
+            stored = (item for item in self._items if isinstance(item, Stored))
+            return next((item.arrival.received_at for item in stored), None)
 
     @property
     def backlog_bytes(self) -> int:

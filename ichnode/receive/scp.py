@@ -167,9 +167,8 @@ class Receiver:
             raise
         self._port = int(self._listener.getsockname()[1])
         self._recorder = Recorder(node.spool, self._journal, recording)
-        self._intake = Intake(
-            node.spool, settings, self._journal, self._recorder, clock or SystemClock()
-        )
+        self._clock = clock or SystemClock()
+        self._intake = Intake(node.spool, settings, self._journal, self._recorder, self._clock)
         self._questions = Questions(
             services, self._intake.refuse, lambda: self._recorder.backlog > 0
         )
@@ -212,6 +211,12 @@ class Receiver:
     def backlog(self) -> int:
         """Instances that are acknowledged and not yet recorded."""
         return self._recorder.backlog
+
+    def counts(self) -> dict[str, float]:
+        """Return the backlog, and for how many seconds the oldest instance has been in it."""
+        since = self._recorder.backlog_since
+        age_s = 0.0 if since is None else (self._clock.now() - since).total_seconds()
+        return {"backlog": self.backlog, "backlog_oldest_s": max(round(age_s, 1), 0.0)}
 
     def start(self) -> None:
         """Replay what an earlier process left, open the door, and return when it answers.

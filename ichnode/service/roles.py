@@ -250,6 +250,7 @@ def _receive(settings: Settings, stopping: Stopping, listener: socket.socket, nu
             stopping,
             detail={"port": receiver.port, "ae_title": settings.receive.ae_title},
             alive=lambda: receiver.is_alive,
+            news=receiver.counts,
         ).begin()
         broken = _breaks(stopping, lambda: receiver.is_alive)
         systemd.notify(systemd.STOPPING)

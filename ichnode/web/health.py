@@ -13,6 +13,7 @@ ROLES = ("receive", "infer", "deliver", "housekeep")
 """Whose heartbeat is looked for in every node; the web role is the one that answers."""
 
 SILENT_S = 45.0  # four beats and a half: one lost beat is no alarm
+RECORDED_S = 60.0  # an image that is received and not recorded for so long needs a person
 POSITIVE_S = 300.0  # a positive that is undelivered for so long needs a person
 
 
@@ -65,6 +66,7 @@ def _of_worklist(
     yield Check("worklist", True, "The database answers.")
     for role in roles:
         yield _role(role, beats)
+    yield _backlog(beats)
     yield from _model(beats)
     yield _positives(views.oldest_undelivered_positive(), now)
     yield from _arrivals(views.not_received())
@@ -91,6 +93,17 @@ def _role(role: str, beats: Sequence[HeartbeatRow]) -> Check:
         return Check(role, False, f"Failing: {', '.join(failing)}.")
     age_s = min(ages)
     return Check(role, age_s <= SILENT_S, f"Last heard of {age_s:.0f} s ago.")
+
+
+def _backlog(beats: Sequence[HeartbeatRow]) -> Check:
+    """Fail where received images do not get into the list: nobody would miss them there."""
+    alive = [beat.detail for beat in beats if beat.age_s <= SILENT_S]
+    oldest_s = max((float(detail.get("backlog_oldest_s", 0.0)) for detail in alive), default=0.0)
+    if oldest_s <= RECORDED_S:
+        return Check("backlog", True, "What is received gets into the list.")
+    count = sum(int(detail.get("backlog", 0)) for detail in alive)
+    sentence = f"{count} received images are not in the list yet, the oldest for {oldest_s:.0f} s."
+    return Check("backlog", False, sentence)
 
 
 def warnings_of(beats: Sequence[HeartbeatRow]) -> list[str]:

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import typer.main
 
 from ichnode.cli import app
+from ichnode.service.assembly import open_worklist
+from ichnode.settings import load_settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -97,6 +100,17 @@ def test_configuration_is_shown_with_its_origin(ichnode, tmp_path):
     }  # fmt: skip
     assert rows["receive.ae_title"]["from"] == "default"
     assert "sqlite" not in rows["node.database"]["value"]
+
+
+def test_status_says_what_is_not_in_the_list_yet(ichnode, tmp_path):
+    """A recorder that is stuck is seen by whoever looks, though its role beats."""
+    ichnode("db", "upgrade")
+    with closing(open_worklist(load_settings(tmp_path / "ichnode.toml"))) as worklist:
+        worklist.beat("receive", "ct-host", 1, {"backlog": 3, "backlog_oldest_s": 75.0})
+    said = "not in the list yet: 3 images, the oldest for 75 s"
+    assert said in ichnode("status").stdout
+    (process,) = json.loads(ichnode("status", "--json").stdout)["processes"]
+    assert process["detail"] == {"backlog": 3, "backlog_oldest_s": 75.0}
 
 
 def test_nothing_to_send_is_said(ichnode, tmp_path):

@@ -23,6 +23,7 @@ from pydicom.uid import (
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
+from ichnode.domain.clock import Clock
 from ichnode.domain.series import SET_ASIDE, Arrival
 from ichnode.receive.journal import Journal
 from ichnode.receive.layout import Facts
@@ -40,6 +41,7 @@ from tests.scanner import (
     send,
     store_pdus,
 )
+from tests.worklist_kit import HandClock
 
 Start = Callable[..., tuple[Receiver, Notebook]]
 SEGMENT_BYTES = 1 << 20
@@ -50,13 +52,16 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a receiver with these settings; it is stopped at the end."""
     running: list[Receiver] = []
 
-    def begin(notebook: Notebook | None = None, **settings: object) -> tuple[Receiver, Notebook]:
+    def begin(
+        notebook: Notebook | None = None, *, clock: Clock | None = None, **settings: object
+    ) -> tuple[Receiver, Notebook]:
         notebook = notebook or Notebook()
         receiver = Receiver(
             NodeSettings(host_id="test", spool=tmp_path),
             ReceiveSettings(**{"port": 0, "reserve_bytes": 0, "drain_s": 5} | settings),
             notebook,
             segment_bytes=SEGMENT_BYTES,
+            clock=clock,
         )
         receiver.start()
         running.append(receiver)
@@ -285,15 +290,20 @@ def test_garbage_within_an_association_aborts_it_and_nothing_else(
 
 def test_the_worklist_being_down_delays_recording_and_nothing_else(start: Start) -> None:
     """Images are acknowledged while the database is away, and recorded when it is back."""
-    receiver, notebook = start()
+    clock = HandClock()
+    receiver, notebook = start(clock=clock)
     notebook.down = True
     with scanner(receiver.port) as association:
         assert [send(association, ct(number)) for number in range(1, 6)] == [0] * 5
     assert receiver.backlog == 5
+    clock.forward(75)
+    assert receiver.counts() == {"backlog": 5, "backlog_oldest_s": 75.0}
     assert not notebook.arrivals
     notebook.down = False
     notebook.wait(lambda n: any(event == "released" for event, _ in n.events[1:]))
     assert len(notebook.arrivals) == 5
+    receiver.stop()
+    assert receiver.counts() == {"backlog": 0, "backlog_oldest_s": 0.0}
 
 
 def test_a_full_backlog_refuses_objects_then_associations_and_recovers(start: Start) -> None:

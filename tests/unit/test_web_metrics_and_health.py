@@ -150,7 +150,7 @@ def examined(answers: Answers, free: int = 100 << 30) -> dict[str, bool]:
 
 def test_a_node_that_is_well_says_so():
     """Every check by its name."""
-    names = {"disk", "worklist", "receive", "infer", "deliver", "housekeep", "positives"}
+    names = {"disk", "worklist", *health.ROLES, "backlog", "positives"}
     assert examined(Answers()) == dict.fromkeys(names, True)
 
 
@@ -195,3 +195,14 @@ def test_a_job_that_fails_is_named_though_its_role_is_alive():
         for role in health.ROLES
     )
     assert examined(Answers(beats=beats))["housekeep"] is False
+
+
+@pytest.mark.parametrize(
+    ("oldest_s", "age_s", "ok"), [(60.0, 1, True), (61.0, 1, False), (61.0, 46, True)]
+)
+def test_received_images_that_are_not_recorded_are_a_failed_check(oldest_s, age_s, ok):
+    """Of any receiving process alive: the recorder may be stuck while the role beats."""
+    late = Beat("receive-1", age_s, detail={"backlog": 3, "backlog_oldest_s": oldest_s})
+    fresh = Beat("receive", detail={"backlog": 1, "backlog_oldest_s": 0.1})
+    infer = tuple(Beat(role) for role in health.ROLES if role != "receive")
+    assert examined(Answers(beats=(fresh, late, *infer)))["backlog"] is ok
