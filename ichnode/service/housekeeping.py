@@ -9,6 +9,7 @@ role's heartbeat until it succeeds.
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 SWEEP_EVERY = timedelta(minutes=10)
 GUARD_EVERY = timedelta(seconds=30)  # scanners fill less than the low-water mark in that time
+TIDY_EVERY = timedelta(days=1)
+HALF_WRITTEN = timedelta(days=1)  # a file that is still written aside is of this second
 BATCH = 500  # instances per transaction
 LOW_WATER_RESERVES = 2.0  # of the reserve at which the receiver refuses
 LOW_WATER_SHARE = 0.05  # of the disk
@@ -46,9 +49,10 @@ Measure = Callable[[Path], tuple[int, int, int]]
 class Housekeeping:
     """Deletes what may go, oldest first, and never what is not yet delivered.
 
-    Two jobs: `sweep` deletes what is old enough; `guard` deletes earlier while the disk budget is
+    Three jobs: `sweep` deletes what is old enough; `guard` deletes earlier while the disk budget is
     exceeded or the disk is below its low-water mark: twice the receiver's reserve or 5 % of the
-    disk, whichever is more, so that room is made before the receiver has to refuse.
+    disk, whichever is more, so that room is made before the receiver has to refuse; `tidy` deletes
+    what was never finished.
 
     Parameters
     ----------
@@ -100,6 +104,7 @@ class Housekeeping:
         )
         self._every(self._sweep_every, self.sweep)
         self._every(self._guard_every, self.guard)
+        self._every(TIDY_EVERY, self.tidy)
         for interval, job in self._others:
             self._every(interval, job)
         self._scheduler.start()
@@ -157,6 +162,29 @@ class Housekeeping:
             log.warning("instances.purged_early", count=purged)
         return purged
 
+    def tidy(self) -> int:
+        """Delete the files that processes which were killed had begun to write aside.
+
+        By their name and age alone, which is safe: nothing refers to a file before it has its own
+        name, and whoever should still be writing after a day does it again.
+
+        Returns
+        -------
+        int
+            How many files were deleted.
+        """
+        before = (datetime.now(UTC) - HALF_WRITTEN).timestamp()
+        left = [
+            file
+            for folder in ("instances", "documents")
+            for file in (self._spool / folder).glob("*/.*.part")
+            if _changed_at(file) < before
+        ]
+        self._delete(left)
+        if left:
+            log.info("files.tidied", count=len(left))
+        return len(left)
+
     def _over_budget(self) -> bool:
         used = self._worklist.spool_bytes()
         return used > self._settings.disk_budget_bytes or (used > 0 and self._is_short())
@@ -212,3 +240,11 @@ class Housekeeping:
             )
         else:
             log.warning("job.missed", job=event.job_id)
+
+
+def _changed_at(file: Path) -> float:
+    """Return when a file was changed; one that has its name by now never counts as old."""
+    try:
+        return file.lstat().st_mtime
+    except FileNotFoundError:
+        return math.inf

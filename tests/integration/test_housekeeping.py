@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from ichnode.service.housekeeping import Housekeeping
 from ichnode.service.roles import Presence
 from ichnode.service.stopping import Stopping
 from ichnode.settings import HousekeepSettings, Settings
+from ichnode.spool import document_path
 from ichnode.worklist.worklist import Worklist
 from tests.worklist_kit import HandClock, analysed, build, fresh_uid, look, send, slices
 
@@ -174,6 +176,24 @@ def test_a_file_that_cannot_be_deleted_does_not_save_the_others(site: Site) -> N
     with pytest.raises(OSError, match=files[0].name):
         site.keeper().sweep()
     assert there(files[1:]) == 0
+
+
+def test_what_a_killed_process_left_half_written_goes_after_a_day(site: Site) -> None:
+    """Of images and documents; what is being written, and what has its name, stays."""
+    document = site.spool / document_path("cd" * 32)
+    files = [*site.study(None), document]
+    document.parent.mkdir(parents=True)
+    document.write_bytes(b"a document")
+    left = [file.with_name(f".{file.name}.1.2.part") for file in (files[0], document)]
+    for half in left:
+        half.write_bytes(b"ha")
+        day_ago = half.stat().st_mtime - DAY_S - 1
+        os.utime(half, (day_ago, day_ago))
+        half.with_name(f".{half.name[1:-10]}.1.3.part").write_bytes(b"ha")
+    assert site.keeper().tidy() == 2
+    assert there(left) == 0
+    assert there(files) == 4
+    assert len([*site.spool.rglob("*.part")]) == 2
 
 
 def wait_until(question: Callable[[], bool]) -> bool:
