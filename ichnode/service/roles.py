@@ -261,7 +261,7 @@ def _receive(settings: Settings, stopping: Stopping, listener: socket.socket, nu
 
 def _breaks(stopping: Stopping, alive: Callable[[], bool]) -> bool:
     """Wait for the stop, and say whether a part ended by itself before it."""
-    while not stopping.event.wait(LOOK_S):
+    while not stopping.is_wished(LOOK_S):
         if not alive():
             return True
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import signal
 import threading
@@ -38,8 +39,17 @@ class Stopping:
         It looks up now and then: a signal that comes as it is about to sleep does not wake it, and
         its handler runs when it wakes.
         """
-        while not self.event.wait(LOOK_S):
+        while not self.is_wished(LOOK_S):
             pass
+
+    def is_wished(self, within_s: float = 0.0) -> bool:
+        """Say whether it is wished to stop, or comes to be so within a time; for the main thread.
+
+        It sets the event where a signal came and no thread was to be had that would.
+        """
+        if not self.event.wait(within_s) and self._signalled:
+            self.event.set()
+        return self.event.is_set()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._signalled or self.event.is_set():
@@ -47,4 +57,5 @@ class Stopping:
         self._signalled = True
         # From another thread: the one that this handler has interrupted may hold the lock of the
         # event, in `wait`, and would wait for itself. A bare one: `Thread.start` has locks, too.
-        _thread.start_new_thread(self.event.set, ())
+        with contextlib.suppress(RuntimeError):  # there are no more threads: see `is_wished`
+            _thread.start_new_thread(self.event.set, ())

@@ -105,7 +105,7 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until asked to stop; return the exit code."""
         try:
-            while not self._stopping.event.is_set():
+            while not self._stopping.is_wished():
                 for child in self._children:
                     self._tend(child)
                 self._hear(timeout_s=0.2)

@@ -226,3 +226,28 @@ for _ in range(50):
 def test_a_signal_may_come_while_the_main_thread_holds_the_lock_of_the_event():
     """The handler does not wait for a lock that the thread that it interrupted holds."""
     subprocess.run([sys.executable, "-c", HURRIED], check=True, timeout=DEADLINE_S)
+
+
+WITHOUT_THREADS = """
+import os, resource, signal, threading
+from ichnode.service.stopping import Stopping
+stopping = Stopping().listen()
+waiting = threading.Thread(target=stopping.event.wait)
+waiting.start()
+threading.stack_size(1 << 40)  # more than there may be: no thread can be started from now on
+resource.setrlimit(resource.RLIMIT_AS, (1 << 39, 1 << 39))
+try:
+    threading.Thread(target=print).start()
+except RuntimeError:
+    print("no threads", flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+stopping.wait()
+waiting.join()
+"""
+
+
+def test_a_signal_is_heard_where_no_thread_is_to_be_had():
+    """The main thread passes it on when it looks, to those who wait for the event."""
+    command = [sys.executable, "-c", WITHOUT_THREADS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("no threads\n", "", 0)
