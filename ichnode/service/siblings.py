@@ -12,7 +12,7 @@ import structlog
 
 from ichnode.domain.errors import IchnodeError
 from ichnode.service import orphans
-from ichnode.service.stopping import Stopping
+from ichnode.service.stopping import SIGNALS, Stopping
 
 log = structlog.get_logger(__name__)
 
@@ -39,18 +39,33 @@ class Siblings:
         self._minder = threading.Thread(target=self._mind, name="siblings", daemon=True)
 
     def fork(self, work: Callable[[], None]) -> None:
-        """Run `work` in a process of its own; call it before there are threads or connections."""
+        """Run `work` in a process of its own; call it before there are threads or connections.
+
+        Not where it is wished to stop already. Signals wait until both processes are on their own:
+        a new one forgets those that came while it was made, and one that was told in the first
+        would be known in the second, without the thread that passes it on.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            pid = None if self._stopping.is_wished() else self._fork(work)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        if pid is not None:
+            self._alive.add(pid)
+
+    @staticmethod
+    def _fork(work: Callable[[], None]) -> int:
         parent = os.getpid()
         pid = os.fork()
         if pid:
-            self._alive.add(pid)
-            return
+            return pid
         code = 1
         try:
             # At once: the journal holds what was acknowledged, and the door must open again soon.
             orphans.die_with(parent, signal.SIGKILL)
             # Ctrl-C reaches the whole group; a second signal would mean "now".
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             os.environ.pop("NOTIFY_SOCKET", None)  # the first process speaks for the role
             work()
             code = 0

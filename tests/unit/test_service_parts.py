@@ -251,3 +251,21 @@ def test_a_signal_is_heard_where_no_thread_is_to_be_had():
     command = [sys.executable, "-c", WITHOUT_THREADS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("no threads\n", "", 0)
+
+
+FORKED = """
+from ichnode.service.siblings import Siblings
+from ichnode.service.stopping import Stopping
+for _ in range(200):
+    stopping = Stopping().listen()
+    siblings = Siblings(stopping)
+    siblings.fork(stopping.wait)
+    stopping.event.set()
+    siblings.start()
+    siblings.join()
+"""
+
+
+def test_a_signal_may_come_while_a_process_is_forked():
+    """The new one does not forget it, as one in fifty did, to wait for ever."""
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=3 * DEADLINE_S)
