@@ -91,8 +91,8 @@ class Journal:
 
     def _open_old(self) -> list[Segment]:
         segments = []
+        self._names = max(map(_number, self._folder.iterdir()), default=0)
         for path in sorted(self._folder.glob("*.seg")):
-            self._names = max(self._names, _number(path))
             size = path.stat().st_size
             segments.append(Segment(path, size, single=size != self._segment_bytes))
         return segments
@@ -107,6 +107,9 @@ class Journal:
             for segment in self._old
             for record in segment.records(after=self._settled)
         }
+        for segment in self._old:
+            if segment.unreadable:
+                log.error("journal.unreadable", file=segment.path.name, pages=segment.unreadable)
         found = [by_sequence[sequence] for sequence in sorted(by_sequence)]
         with self._changed:
             for record, segment in found:
@@ -268,7 +271,9 @@ class Journal:
             self._retire(segment)
 
     def _retire(self, segment: Segment) -> None:
-        if segment.single or len(self._free) >= _FREE_AT_MOST:
+        if segment.unreadable:
+            segment.set_aside()
+        elif segment.single or len(self._free) >= _FREE_AT_MOST:
             segment.remove()
         else:
             self._free.append(segment)

@@ -7,7 +7,6 @@ durable; growing a file, or writing into blocks that were only reserved, would c
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import secrets
 from collections.abc import Iterator
@@ -32,6 +31,8 @@ class Segment:
         Records in it that are not yet recorded and filed.
     sealed : bool
         Nothing more will be written into it before it is used again.
+    unreadable : int
+        Pages that the disk did not give back: not to be used again.
     """
 
     def __init__(self, path: Path, size_bytes: int, *, single: bool = False) -> None:
@@ -40,6 +41,7 @@ class Segment:
         self.single = single
         self.live = 0
         self.sealed = True
+        self.unreadable = 0
         self._next = layout.PAGE
         self._identity = b""
         self._broken = False
@@ -127,17 +129,34 @@ class Segment:
 
     def records(self, after: int = 0) -> Iterator[layout.Found]:
         """Yield every whole record with a higher sequence number; see `layout.find_records`."""
-        size = os.fstat(self._descriptor).st_size
-        if size < 2 * layout.PAGE:
-            return
-        with mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ) as content:
-            view = memoryview(content)
+        content = self._content()
+        identity = layout.identity_of(bytes(content[: layout.PAGE]))
+        if identity is not None:
+            yield from layout.find_records(content, identity, after)
+
+    def _content(self) -> memoryview:
+        """Return all of it, with zeros for pages that cannot be read; those damage their record.
+
+        Read and not mapped: a bad sector below a mapped page is SIGBUS, which ends the process, at
+        this start and at each one after it.
+        """
+        content = memoryview(bytearray(os.fstat(self._descriptor).st_size))
+        offset, step = 0, _COPY_BYTES
+        while offset < len(content):
             try:
-                identity = layout.identity_of(bytes(view[: layout.PAGE]))
-                if identity is not None:
-                    yield from layout.find_records(view, identity, after)
-            finally:
-                view.release()
+                count = os.preadv(self._descriptor, [content[offset : offset + step]], offset)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                if step > layout.PAGE:  # somewhere in here: page by page from now on
+                    step = layout.PAGE
+                    continue
+                self.unreadable += 1
+                count = layout.PAGE - offset % layout.PAGE
+            if not count:
+                break
+            offset += count
+        return content.toreadonly()
 
     def read(self, offset: int, length: int) -> bytes:
         """Return a part of the segment."""
@@ -162,6 +181,11 @@ class Segment:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def set_aside(self) -> None:
+        """Close the file and take it out of use; what is in it may still be saved by a person."""
+        self.close()
+        self.path.rename(self.path.with_suffix(".bad"))
 
     def remove(self) -> None:
         """Close and delete the file."""

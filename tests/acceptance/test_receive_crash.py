@@ -10,11 +10,14 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from ichnode.receive.journal import Journal
+from ichnode.receive.layout import Facts
 from tests.conftest import absent
 from tests.scanner import RawPeer, ct, store_pdus
 
@@ -186,3 +189,52 @@ def test_files_are_written_anew_after_a_barrier_that_failed(
             process.terminate()
     assert lost
     assert lost <= rewritten
+
+
+REPLAYED = """
+import sys
+from pathlib import Path
+from ichnode.receive.journal import Journal
+journal = Journal(Path(sys.argv[1]), segment_bytes=64 << 10)
+places = [place for place, _ in journal.replay()]
+print(*(int(place.read()) for place in places))
+journal.settle(places)
+journal.close()
+"""
+
+
+@pytest.mark.peer
+def test_a_bad_sector_costs_the_records_on_it_and_no_other(
+    tmp_path: Path, require_program: object
+) -> None:
+    """The receiver starts, says so, and does not use that file again: a person may save more."""
+    facts = Facts("1.2.840.10008.1.2.1", "a1", "CT01", "ICHNODE", "10.0.0.1", datetime.now(UTC))
+    with closing(Journal(tmp_path, segment_bytes=64 << 10)) as journal:
+        for page in range(1, 11):
+            journal.append(facts, b"%d" % page)
+    (segment,) = tmp_path.glob("*.seg")
+    # The first call is for many pages at once, and then there is one for each from page 0 on.
+    fails = "inject=preadv,preadv2:error=EIO:when=1+5"
+    command = [
+        require_program("strace"),
+        "-o",
+        os.devnull,
+        "-e",
+        "trace=preadv,preadv2",
+        "-e",
+        fails,
+    ]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", REPLAYED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    if "ptrace" in done.stderr:
+        absent("the right to trace a process (ptrace)")
+    assert done.stdout.splitlines()[-1:] == ["1 2 3 5 6 7 8 10"], done.stderr
+    assert "journal.unreadable" in done.stdout
+    assert not segment.exists()
+    assert segment.with_suffix(".bad").exists()
