@@ -94,8 +94,8 @@ class ReceiveSettings(Section):
     """With less than this left on disk nothing new is accepted; results still get out. 0: never."""
     max_backlog: int = Field(20_000, ge=1)
     """Instances that may be durable and not yet recorded (the database is slow or down)."""
-    drain_s: float = Field(30.0, ge=0)
-    """How long a stop waits for live associations."""
+    drain_s: float = Field(30.0, ge=0, le=40)
+    """How long a stop waits for live associations; after 60 s the supervisor kills the role."""
 
     @field_validator("networks")
     @classmethod

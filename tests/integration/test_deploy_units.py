@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from ichnode.service.supervisor import OPTIONAL_ROLES, ROLES
 
@@ -110,11 +111,17 @@ def test_the_infer_role_keeps_its_gpu_and_its_compiler(installed):
 
 
 def test_a_stop_outlasts_the_drain():
-    """Systemd does not kill a receiver that still waits for live associations."""
-    from ichnode.settings import Settings
+    """Neither systemd nor the supervisor kills a receiver that still waits, or records the last."""
+    from ichnode.receive.scp import FLUSH_S
+    from ichnode.receive.transport import LINGER_S
+    from ichnode.service.supervisor import STOP_S
+    from ichnode.settings import ReceiveSettings
 
+    longest = STOP_S - LINGER_S - FLUSH_S
+    with pytest.raises(ValidationError):
+        ReceiveSettings(drain_s=longest)
     timeout = settings_of_deploy("ichnode@.service")["TimeoutStopSec"]
-    assert int(timeout) > Settings().receive.drain_s
+    assert int(timeout) > STOP_S
 
 
 def test_the_target_starts_every_role():
