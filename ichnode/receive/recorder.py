@@ -9,8 +9,6 @@ happens in between, the next start replays; filing and recording twice is harmle
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import threading
 import time
 from collections import deque
@@ -26,9 +24,9 @@ import structlog
 from ichnode.domain.errors import OutOfSpace, Transient
 from ichnode.domain.retry import RetryPolicy
 from ichnode.domain.series import SET_ASIDE, Arrival, Refusal
+from ichnode.receive.filing import Filing, Stored
 from ichnode.receive.journal import Journal
 from ichnode.receive.segment import Place
-from ichnode.spool import is_full, make_folder
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +40,6 @@ KEEP_BYTES = 48 << 20
 REFUSALS_KEPT = 1000
 _RETRY = RetryPolicy(first=timedelta(seconds=0.1), longest=timedelta(seconds=5))
 _TRIES_OF_ONE = 3  # of an instance that the worklist rejects though it answers
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Recording(Protocol):
@@ -66,15 +62,6 @@ class Recording(Protocol):
     def refuse(self, refusal: Refusal) -> object:
         """Note something that was not kept, for people to see."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A durable instance on its way to the worklist."""
-
-    arrival: Arrival
-    place: Place
-    again: bool = False  # a file of that name may be torn: replayed, or a barrier failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +88,7 @@ class Recorder:
     """
 
     def __init__(self, spool: Path, journal: Journal, recording: Recording) -> None:
-        self._spool, self._journal, self._recording = spool, journal, recording
+        self._files, self._journal, self._recording = Filing(spool), journal, recording
         self._changed = threading.Condition()
         self._items: deque[Item] = deque()
         self._recorded: list[Stored] = []  # not yet settled
@@ -109,18 +96,13 @@ class Recorder:
         self._backlog = self._backlog_bytes = self._unsettled_bytes = self._refusals = 0
         self._urgent = 0  # so many items at the front must not wait
         self._doubts = 0  # barriers that failed
-        self._file_system = -1
         self._stopping = threading.Event()
         self._recorder = threading.Thread(target=self._record_loop, name="recorder", daemon=True)
         self._keeper = threading.Thread(target=self._keep_loop, name="keeper", daemon=True)
 
     def start(self) -> None:
         """Start both threads."""
-        folder = self._spool / "instances"
-        make_folder(folder)
-        # Once, and not for each barrier: what could not be written back is told to those who had
-        # the file system open by then.
-        self._file_system = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._files.open()
         self._recorder.start()
         self._keeper.start()
 
@@ -235,7 +217,7 @@ class Recorder:
         if not instances:
             return True
         started = time.monotonic()
-        if not self._insist(lambda: self._file(instances)):
+        if not self._insist(lambda: self._files.file(instances)):
             return False
         try:
             done = self._insist(lambda: self._recording.record([i.arrival for i in instances]))
@@ -243,7 +225,7 @@ class Recorder:
             log.warning("batch.rejected", count=len(instances), exc_info=True)
             done = all(self._record_alone(instance) for instance in instances)
         # Housekeeping may have deleted a file that stood here already, before it was recorded anew.
-        done = done and self._insist(lambda: self._file_missing(instances))
+        done = done and self._insist(lambda: self._files.file_missing(instances))
         if done:
             seconds = round(time.monotonic() - started, 4)
             log.debug("instances.recorded", count=len(instances), seconds=seconds)
@@ -288,42 +270,6 @@ class Recorder:
             else:
                 return True
 
-    # ------------------------------------------------------------------ files
-
-    def _file_missing(self, instances: Sequence[Stored]) -> None:
-        self._file([replace(instance, again=False) for instance in instances])
-
-    def _file(self, instances: Sequence[Stored]) -> None:
-        try:
-            for instance in instances:
-                self._write(instance)
-        except OSError as error:
-            if is_full(error):
-                raise OutOfSpace("The disk of the spool is full.") from error
-            raise Transient("An instance file could not be written.") from error
-
-    def _write(self, instance: Stored) -> None:
-        path = self._spool / instance.arrival.path
-        if not instance.again:
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_size == instance.place.body_bytes:
-                    return
-        aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.part")
-        try:
-            descriptor = os.open(aside, _NEW_FILE, 0o640)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(aside, _NEW_FILE, 0o640)
-        try:
-            instance.place.copy_to(descriptor)
-        except OSError:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)
-        aside.replace(path)
-
     # ------------------------------------------------------------------ the keeper
 
     def _keep_loop(self) -> None:
@@ -357,8 +303,8 @@ class Recorder:
         if not recorded:
             return False
         try:
-            self._file(recorded)
-            _sync_file_system(self._file_system)
+            self._files.file(recorded)
+            self._files.sync()
         except Transient:
             with self._changed:
                 self._recorded[:0] = recorded
@@ -393,9 +339,7 @@ class Recorder:
                 thread.join()
         with contextlib.suppress(OSError, Transient):
             self.keep()
-        if self._file_system >= 0:
-            os.close(self._file_system)
-            self._file_system = -1
+        self._files.close()
         return not self._items
 
 
@@ -405,14 +349,3 @@ class _Step(Protocol):
 
 def _wait_s(failures: int) -> float:
     return _RETRY.wait(failures).total_seconds()
-
-
-def _sync_file_system(descriptor: int) -> None:
-    """Make every file and name of the file system of an open folder durable.
-
-    One call for a batch of files, each in a folder of its own, instead of three barriers for each;
-    errors of writing back are reported by Linux 5.8 and later, to each open descriptor once.
-    """
-    if _LIBC.syncfs(descriptor):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
