@@ -35,6 +35,10 @@ log = structlog.get_logger(__name__)
 Floats = npt.NDArray[np.float64]
 
 
+class LogitsNotFinite(RuntimeError):
+    """An engine answered with what is no number; nothing is said of a series on such grounds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What a model says of a volume.
@@ -114,8 +118,13 @@ class Predictor:
     def predict(self, volume: CtVolume) -> Prediction:
         """Read a volume.
 
-        When the device runs out of memory the batch is halved, and when it is lost the next engine
-        takes over, the CPU in the end.
+        When the device runs out of memory the batch is halved, and when it is lost, or answers with
+        what is no number, the next engine takes over, the CPU in the end.
+
+        Raises
+        ------
+        RuntimeError
+            When the last engine fails too; `LogitsNotFinite` when it is its answer that is none.
         """
         logits, stack = self._persistently(volume)
         manifest, slabs = self.bundle.manifest, stack.slabs
@@ -189,6 +198,9 @@ class Predictor:
         batches = (shown[rows].flatten(1, 2) for rows in self._paced(around))
         parts = self._engine.parts
         logits, features = read_series(parts, batches, stack.positions_mm, manifest)
+        if not (np.isfinite(logits.slices).all() and np.isfinite(logits.series).all()):
+            # Whatever a context network said is part of both. Areas are none of this: see below.
+            raise LogitsNotFinite
         areas = unless_it_fails("volume", lambda: read_areas(parts, features), None)
         return dataclasses.replace(logits, areas=areas), stack
 

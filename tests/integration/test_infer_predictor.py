@@ -17,7 +17,7 @@ from ichnode.domain.errors import ConfigurationError, ModelUnusable
 from ichnode.domain.findings import LABELS, Finding, Presence
 from ichnode.imaging.volume import CtVolume
 from ichnode.infer.device import Engine, cpu_has_bfloat16, eager, engine_makers
-from ichnode.infer.predictor import Predictor
+from ichnode.infer.predictor import LogitsNotFinite, Predictor
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.local import compact_body
 from ichnode.nets.manifest import Manifest
@@ -259,6 +259,61 @@ def test_an_error_on_the_last_engine_is_raised(bundle: Bundle, volume: CtVolume)
     """With nothing left to fall back to, the caller hears of it."""
     with pytest.raises(RuntimeError, match="as told"):
         Predictor(bundle, [Failing(RuntimeError)]).predict(volume)
+
+
+class Answering:
+    """An engine that is right in the self-test and then has one value for one slice of a series."""
+
+    def __init__(self, value: float, name: str) -> None:
+        self.value, self.name, self.calls = value, name, 0
+
+    def __call__(self, networks: Mapping[str, nn.Module]) -> Engine:
+        return around(exact(networks), self.name, self.run)
+
+    def run(self, run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        self.calls += 1
+        features = run(images)
+        if self.calls > 1:
+            features[len(features) // 2] = self.value
+        return features
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_never_a_finding(
+    tmp_path: Path, volume: CtVolume, value: float
+) -> None:
+    """One slice of many is enough: the next engine reads the series, and after the last it fails.
+
+    Compared with a threshold NaN is below it, so that blood in every slice would be a negative.
+    """
+    write_model(tmp_path, logit=4.0)
+    bundle = Bundle.load(tmp_path)
+    with capture_logs() as logs:
+        found = Predictor(bundle, [Answering(value, "odd"), exact]).predict(volume)
+    assert (found.finding, found.device) == (Finding.POSITIVE, "cpu float32")
+    assert [(one["device"], one["error"]) for one in logs] == [("odd", "LogitsNotFinite")]
+    with pytest.raises(LogitsNotFinite):
+        Predictor(bundle, [Answering(value, "odd"), Answering(value, "last")]).predict(volume)
+
+
+def test_a_context_that_is_no_number_is_never_a_finding(tmp_path: Path, volume: CtVolume) -> None:
+    """The slices are sound and the context network is not, even where it is not believed."""
+    none = (0.0,) * 6
+    write_with_context(tmp_path, logit=4.0, slice_blend=none, series_blend=none)
+    made: list[Engine] = []
+
+    def forgetful(networks: Mapping[str, nn.Module]) -> Engine:
+        made.append(exact(networks))
+        return made[-1]
+
+    predictor = Predictor(Bundle.load(tmp_path), [forgetful])
+    assert predictor.predict(volume).finding is Finding.POSITIVE
+    context = made[0].parts.context
+    assert context is not None
+    for weights in context.parameters():
+        weights.fill_(torch.nan)
+    with pytest.raises(LogitsNotFinite):
+        predictor.predict(volume)
 
 
 def test_the_cpu_is_always_the_last_resort() -> None:
