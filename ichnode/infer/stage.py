@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 MOST_UNSEEN = 0.1
 """Of the extent, that may lack where no haemorrhage is stated; beyond it a person must look. The
-same goes for slices that are there and cannot be decoded, however few."""
+same goes for slices that are there and cannot be decoded or have no place, however few."""
 NO_VOLUMES: tuple[float | None, ...] = (None,) * len(LABELS)
 
 
@@ -231,9 +231,10 @@ def _heat(prediction: Prediction, volume: CtVolume, key_uid: str) -> HeatMap | N
 
 def unseen_of(volume: CtVolume) -> str | None:
     """Return why nothing can be ruled out from a volume: too much of the head was not seen."""
-    if volume.missing <= MOST_UNSEEN and not volume.unreadable:
+    unseen = volume.unreadable + volume.unplaced
+    if volume.missing <= MOST_UNSEEN and not unseen:
         return None
     return (
         f"nothing is ruled out: {volume.missing:.0%} of the extent missing, "
-        f"{volume.unreadable} slices unreadable"
+        f"{unseen} slices unreadable or without a place"
     )

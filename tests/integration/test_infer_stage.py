@@ -261,7 +261,7 @@ def test_variants_of_what_was_read_are_compared_and_not_read_again(
         assert outcome.reason is reason
 
 
-@pytest.mark.parametrize("damage", ["gaps", "unreadable"])
+@pytest.mark.parametrize("damage", ["gaps", "unreadable", "without a place"])
 def test_a_negative_of_a_head_with_holes_is_for_review(
     spool: Path, study: StudyFiles, models: Path, damage: str
 ) -> None:
@@ -270,6 +270,8 @@ def test_a_negative_of_a_head_with_holes_is_for_review(
     files = study.series["head"]
     if damage == "gaps":
         seen = files[:8] + files[12:]
+    elif damage == "without a place":
+        seen = [*files[:-1], displaced(files[-1], spool / "displaced.dcm")]
     else:
         torn = spool / "torn.dcm"
         torn.write_bytes(files[10].read_bytes()[:-1000])
@@ -278,6 +280,14 @@ def test_a_negative_of_a_head_with_holes_is_for_review(
     assert result.finding is Finding.REVIEW
     assert {label.presence for label in result.labels} == {Presence.UNDETERMINED}
     assert "nothing is ruled out" in result.warnings[-1]
+
+
+def displaced(path: Path, copy: Path) -> Path:
+    """Write a copy of a slice that says nothing of where it lies."""
+    ds = dcmread(path)
+    del ds.ImagePositionPatient
+    ds.save_as(copy)
+    return copy
 
 
 def test_a_localizer_is_declined(spool: Path, study: StudyFiles, models: Path) -> None:
