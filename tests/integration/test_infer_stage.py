@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,14 @@ from structlog.testing import capture_logs
 from ichnode.domain.errors import ModelUnusable
 from ichnode.domain.findings import LABELS, Finding, Presence
 from ichnode.domain.reasons import Reason
-from ichnode.domain.series import InstanceRef
-from ichnode.domain.work import Analysed, AnalysisWork, Declined, Lease, NotYet, Phase
+from ichnode.domain.work import Analysed, Declined, NotYet, Phase
 from ichnode.imaging.header import read_header
 from ichnode.imaging.masks import unpack, unpack_heat
 from ichnode.infer.stage import InferStage
 from ichnode.nets.registry import Registry
 from ichnode.phantom.studies import StudyFiles, write_study
+from tests.infer_kit import install, work_on
 from tests.models import write_drawing, write_model
-
-LEASE = Lease(1, "token", 1, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture(scope="module")
@@ -50,31 +47,6 @@ def study(spool: Path) -> StudyFiles:
 def models(tmp_path: Path) -> Path:
     install(tmp_path / "models", tmp_path / "first", logit=-3.0)
     return tmp_path / "models"
-
-
-def install(models: Path, folder: Path, *, logit: float, version: str = "1") -> str:
-    write_model(folder, logit=logit, version=version)
-    registry = Registry(models)
-    uid = registry.install(folder)
-    registry.promote(uid)
-    return uid
-
-
-def work_on(spool: Path, files: Sequence[Path], phase: Phase = Phase.FINAL) -> AnalysisWork:
-    headers = [read_header(path) for path in files]
-    return AnalysisWork(
-        lease=LEASE,
-        series_uid=headers[0].series_uid,
-        study_uid=headers[0].study_uid,
-        generation=1,
-        set_digest="digest",
-        phase=phase,
-        instances=tuple(
-            InstanceRef("0" * 64, path.relative_to(spool).as_posix(), "1.2.840.10008.1.2.1", header)
-            for path, header in zip(files, headers, strict=True)
-        ),
-        earlier=None,
-    )
 
 
 def analysed(outcome: object) -> Analysed:
