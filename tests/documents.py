@@ -253,9 +253,9 @@ def study_ref(**changes: Any) -> StudyRef:
     return replace(study, **changes)
 
 
-def priority_work(study: StudyRef, destination: str = "pacs") -> DeliveryWork:
+def priority_work(study: StudyRef, destination: str = "pacs", revision: int = 1) -> DeliveryWork:
     """Return the work of raising one study's priority."""
-    item = DeliveryItem(1, "ups", urgent=True, attempts=1, revision=1, study=study)
+    item = DeliveryItem(1, "ups", urgent=True, attempts=1, revision=revision, study=study)
     return DeliveryWork(LEASE, destination, (item,))
 
 

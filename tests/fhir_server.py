@@ -40,7 +40,8 @@ class FhirServer:
         if (instead := self.answers.get(call)) is not None:
             return instead
         if call == "search":
-            found = self._find("Task", dict(parse_qsl(urlsplit(asked.path).query))["identifier"])
+            token = dict(parse_qsl(urlsplit(asked.path).query))["group-identifier"]
+            found = [one for one in self.of("Task") if one["groupIdentifier"] == _identifier(token)]
             entries = [{"resource": one} for one in found]
             more = {"entry": entries} if entries else {}
             return answer(200, {"resourceType": "Bundle", "type": "searchset"} | more)
@@ -53,9 +54,7 @@ class FhirServer:
         )
 
     def _find(self, kind: str, token: str) -> list[Resource]:
-        system, _, value = token.partition("|")
-        wanted = {"system": system, "value": value}
-        return [one for one in self.of(kind) if wanted in one["identifier"]]
+        return [one for one in self.of(kind) if _identifier(token) in one["identifier"]]
 
     def _do(self, entry: Resource) -> str:
         kind, _, condition = entry["request"]["url"].partition("?")
@@ -82,3 +81,8 @@ class FhirServer:
         meta = {"versionId": str(self.versions[name])}
         self.held[name] = resource | {"id": name.partition("/")[2], "meta": meta}
         return "200 OK" if before else "201 Created"
+
+
+def _identifier(token: str) -> Resource:
+    system, _, value = token.partition("|")
+    return {"system": system, "value": value}

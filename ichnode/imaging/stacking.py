@@ -59,6 +59,7 @@ class Stack:
     plane: Plane
     along_mm: Vector  # (z,), positions along the normal
     warnings: tuple[str, ...]
+    unplaced: int = 0  # slices that were sent with them and say of no place where they lie
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ def choose_stack(slices: Sequence[Slice]) -> Stack:
         NO_GEOMETRY, NOT_AXIAL, MIXED_GEOMETRY or PERFUSION.
     """
     warnings: list[str] = []
-    axial = _axial(slices, warnings)
+    placeable = _placeable(slices, warnings)
+    axial = _axial(placeable, warnings)
     groups = _by_geometry(axial)
     chosen = max(groups, key=len)
     plane = chosen[0][1]
@@ -95,11 +97,12 @@ def choose_stack(slices: Sequence[Slice]) -> Stack:
         plane,
         np.array([item.mm for item in single]),
         tuple(warnings),
+        unplaced=len(slices) - len(placeable),
     )
 
 
-def _axial(slices: Sequence[Slice], warnings: list[str]) -> list[tuple[Slice, Plane]]:
-    """Return the slices that have a geometry and are axial, with their planes."""
+def _placeable(slices: Sequence[Slice], warnings: list[str]) -> list[tuple[Slice, Plane]]:
+    """Return the slices that have a geometry, with their planes."""
     planes = [
         (held, plane_of(held.orientation))
         for held in slices
@@ -111,6 +114,11 @@ def _axial(slices: Sequence[Slice], warnings: list[str]) -> list[tuple[Slice, Pl
         raise NotAnalysable(Reason.NO_GEOMETRY, f"{lacking} of {len(slices)} slices")
     if lacking:
         warnings.append(f"{lacking} slices without geometry left out")
+    return known
+
+
+def _axial(known: Sequence[tuple[Slice, Plane]], warnings: list[str]) -> list[tuple[Slice, Plane]]:
+    """Return the slices that are axial; in one order, however they came."""
     axial = [(held, plane) for held, plane in known if plane.is_axial]
     if not axial:
         raise NotAnalysable(Reason.NOT_AXIAL)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,8 @@ class CtVolume:
         Share of the extent that is missing in the gaps, 0 to 1.
     unreadable : int
         Slices that are there and could not be decoded.
+    unplaced : int
+        Slices that are there and lack a place; at the ends of a head they leave no gap.
     tilt_deg : float
         Angle between the slice normal and the way of the table; the volume is not sheared upright.
     brain_mm, noise_hu : float
@@ -77,6 +79,7 @@ class CtVolume:
     noise_hu: float = float("nan")
     missing: float = 0.0
     unreadable: int = 0
+    unplaced: int = 0
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3 or self.hu.dtype != np.int16 or 0 in self.hu.shape:
@@ -143,6 +146,7 @@ def read_series(instances: Sequence[tuple[Header, Path]], *, complete: bool) -> 
         noise_hu=seen.noise_hu,
         missing=missing,
         unreadable=len(whole.slices) - len(stack.slices),
+        unplaced=whole.unplaced,
     )
 
 
@@ -337,11 +341,11 @@ def _decoded(stack: Stack, pictures: dict[Path, Part10]) -> tuple[npt.NDArray[np
         raise NotAnalysable(Reason.MIXED_GEOMETRY, "images of different size")
     if not lost:
         return np.stack(images), stack
-    remaining = Stack(
-        tuple(stack.slices[index] for index in readable),
-        stack.plane,
-        stack.along_mm[readable],
-        (*stack.warnings, f"{lost} slices unreadable"),
+    remaining = replace(
+        stack,
+        slices=tuple(stack.slices[index] for index in readable),
+        along_mm=stack.along_mm[readable],
+        warnings=(*stack.warnings, f"{lost} slices unreadable"),
     )
     return np.stack(images), remaining
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,18 +13,17 @@ import structlog
 import torch
 from torch import Tensor
 
-from ichnode.domain.errors import ModelUnusable
 from ichnode.domain.findings import Finding, Presence
 from ichnode.imaging.masks import Heat, Mask
 from ichnode.imaging.volume import CtVolume
 from ichnode.infer.beside import unless_it_fails
-from ichnode.infer.device import Engine, EngineMaker, engine_makers
+from ichnode.infer.device import EngineMaker, engine_makers
+from ichnode.infer.engines import Engines
 from ichnode.infer.key_slab import KeySlab
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.calibration import SeriesLogits, read, state
 from ichnode.nets.preprocess import Stack, neighbours, standardise, windows
 from ichnode.nets.runnable import LARGEST_BATCH, read_areas, read_series
-from ichnode.nets.selftest import self_test_series
 from ichnode.nets.volume import (
     image_mm2,
     raw_volumes_ml,
@@ -33,6 +33,10 @@ from ichnode.nets.volume import (
 
 log = structlog.get_logger(__name__)
 Floats = npt.NDArray[np.float64]
+
+
+class LogitsNotFinite(RuntimeError):
+    """An engine answered with what is no number; nothing is said of a series on such grounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class Predictor:
         Slices at a time.
     between : callable, optional
         Called before each batch; what it raises ends the reading.
+    now_s : callable
+        The time in seconds by which engines that failed are tried again.
 
     Raises
     ------
@@ -94,17 +100,23 @@ class Predictor:
         *,
         batch: int = LARGEST_BATCH,
         between: Callable[[], None] | None = None,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bundle = bundle
         self._between = between
-        self._makers = list(engine_makers("auto") if makers is None else makers)
         self._largest = self._batch = batch
-        self._engine = self._next_engine()
+        chosen = engine_makers("auto") if makers is None else makers
+        self._engines = Engines(bundle, chosen, now_s)
 
     @property
     def device(self) -> str:
         """The engine that runs."""
-        return self._engine.name
+        return self._engines.running.name
+
+    @property
+    def lesser(self) -> str | None:
+        """Why that is not the best one, a sentence; None where it is."""
+        return self._engines.lesser
 
     @property
     def model_uid(self) -> str:
@@ -114,8 +126,14 @@ class Predictor:
     def predict(self, volume: CtVolume) -> Prediction:
         """Read a volume.
 
-        When the device runs out of memory the batch is halved, and when it is lost the next engine
-        takes over, the CPU in the end.
+        When the device runs out of memory the batch is halved, and when it is lost, or answers with
+        what is no number, the next engine takes over, the CPU in the end. Each series begins with
+        the whole batch, and after a while with the better engine again (`Engines`).
+
+        Raises
+        ------
+        RuntimeError
+            When the last engine fails too; `LogitsNotFinite` when it is its answer that is none.
         """
         logits, stack = self._persistently(volume)
         manifest, slabs = self.bundle.manifest, stack.slabs
@@ -123,7 +141,7 @@ class Predictor:
         finding, presence = state(reading.series, manifest.thresholds)
         owner = np.repeat(np.arange(len(slabs)), [end - first for first, end in slabs])
         best = reading.slices.argmax(axis=0)
-        key_slab = KeySlab(self._engine.parts, manifest, stack, int(best[0]))
+        key_slab = KeySlab(self._engines.running.parts, manifest, stack, int(best[0]))
         volume_ml = unless_it_fails("volume", lambda: self._volume_ml(volume, logits, stack), None)
         key_mask: Mask | None = None
         key_heat: Heat | None = None
@@ -157,38 +175,45 @@ class Predictor:
         return tuple(map(float, scaled)) if np.isfinite(scaled).all() else None
 
     def _persistently(self, volume: CtVolume) -> tuple[SeriesLogits, Stack]:
+        self._engines.try_better()
+        self._batch = self._largest
         while True:
             try:
-                return self._logits(volume)
-            except torch.OutOfMemoryError:
-                self._shrink()
+                read = self._logits(volume)
+            except torch.OutOfMemoryError as error:
+                if self._batch > 1:
+                    self._batch //= 2
+                    log.warning("batch.halved", device=self.device, size=self._batch)
+                else:
+                    self._leave(error)
             except RuntimeError as error:  # CUDA's errors are RuntimeErrors, whatever happened
-                if self._engine.device.type == "cpu" and not self._makers:
+                if self._engines.running.device.type == "cpu" and self._engines.is_last:
                     raise
-                log.error("device.lost", device=self.device, error=type(error).__name__)
-                self._engine = self._next_engine()
+                self._leave(error)
+            else:
+                self._engines.worked()
+                return read
 
-    def _shrink(self) -> None:
-        if self._batch > 1:
-            self._batch //= 2
-            log.warning("batch.halved", device=self.device, size=self._batch)
-        else:
-            log.error("device.out_of_memory", device=self.device)
-            self._engine = self._next_engine()
-            self._batch = self._largest
+    def _leave(self, error: RuntimeError) -> None:
+        """Go on with the next engine, and the whole batch."""
+        self._engines.leave(type(error).__name__)
+        self._batch = self._largest
 
     @torch.inference_mode()
     def _logits(self, volume: CtVolume) -> tuple[SeriesLogits, Stack]:
         """Return the logits of slabs and series, and the slabs."""
         manifest = self.bundle.manifest
         spec = manifest.preprocess
-        hu = torch.from_numpy(volume.hu).to(self._engine.device)
+        parts = self._engines.running.parts
+        hu = torch.from_numpy(volume.hu).to(parts.device)
         stack = standardise(hu, volume.spacing_mm, volume.positions_mm.tolist(), spec)
         shown = windows(stack.hu, spec)
         around = neighbours(stack.positions_mm, spec).to(shown.device)
         batches = (shown[rows].flatten(1, 2) for rows in self._paced(around))
-        parts = self._engine.parts
         logits, features = read_series(parts, batches, stack.positions_mm, manifest)
+        if not (np.isfinite(logits.slices).all() and np.isfinite(logits.series).all()):
+            # Whatever a context network said is part of both. Areas are none of this: see below.
+            raise LogitsNotFinite
         areas = unless_it_fails("volume", lambda: read_areas(parts, features), None)
         return dataclasses.replace(logits, areas=areas), stack
 
@@ -197,40 +222,3 @@ class Predictor:
             if self._between is not None:
                 self._between()
             yield rows
-
-    def _next_engine(self) -> Engine:
-        """Return the first engine left that passes the self-test."""
-        while self._makers:
-            make = self._makers.pop(0)
-            try:
-                engine = make(self.bundle.networks)
-                off = self._self_test(engine)
-            except RuntimeError as error:
-                log.warning("engine.failed", error=type(error).__name__)
-                continue
-            if off is None:
-                return engine
-            log.warning("engine.differs", engine=engine.name, detail=off)
-        raise ModelUnusable(
-            f"The model {self.bundle.manifest.name} fails its self-test on this machine: its "
-            "logits are not the ones that it was exported with."
-        )
-
-    def _self_test(self, engine: Engine) -> str | None:
-        """Return None when the logits are the expected ones, else by how much they differ."""
-        manifest = self.bundle.manifest
-        test = manifest.self_test
-        images, positions_mm = self_test_series(manifest.preprocess)
-        batches = (images.to(engine.device),)
-        found, _ = read_series(engine.parts, batches, positions_mm, manifest)
-        allowed = test.tolerance_reduced if engine.reduced else test.tolerance_full
-        pairs = [(found.slices, np.asarray(test.expected))]
-        if test.expected_series is not None:
-            pairs.append((found.series, np.asarray(test.expected_series)))
-        for logits, expected in pairs:
-            if logits.shape != expected.shape:
-                return f"{logits.shape} in place of {expected.shape}"
-            greatest = float(np.abs(logits - expected).max())
-            if not greatest <= allowed:
-                return f"{greatest:.3g} above {allowed:g}"
-        return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -24,7 +26,7 @@ from ichnode.imaging.masks import pack, pack_heat
 from ichnode.imaging.selection import judge_headers, suitability
 from ichnode.imaging.volume import CtVolume, check_variants, read_series
 from ichnode.infer.beside import unless_it_fails
-from ichnode.infer.device import DeviceChoice, engine_makers, set_threads
+from ichnode.infer.device import DeviceChoice, EngineMaker, engine_makers, set_threads
 from ichnode.infer.predictor import Prediction, Predictor
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.manifest import VolumeSpec
@@ -35,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 MOST_UNSEEN = 0.1
 """Of the extent, that may lack where no haemorrhage is stated; beyond it a person must look. The
-same goes for slices that are there and cannot be decoded, however few."""
+same goes for slices that are there and cannot be decoded or have no place, however few."""
 NO_VOLUMES: tuple[float | None, ...] = (None,) * len(LABELS)
 
 
@@ -55,6 +57,8 @@ class InferStage:
         Where to run.
     threads : int
         CPU threads; 0 takes all cores.
+    makers : callable
+        Says which engines there are where `device` is chosen.
 
     Raises
     ------
@@ -63,11 +67,19 @@ class InferStage:
     """
 
     def __init__(
-        self, models: Path, spool: Path, *, device: DeviceChoice = "auto", threads: int = 0
+        self,
+        models: Path,
+        spool: Path,
+        *,
+        device: DeviceChoice = "auto",
+        threads: int = 0,
+        makers: Callable[[DeviceChoice], Sequence[EngineMaker]] = engine_makers,
     ) -> None:
         set_threads(threads)
-        self._registry, self._spool, self._choice = Registry(models), spool, device
+        self._registry, self._spool = Registry(models), spool
+        self._makers = partial(makers, device)
         self._stamp = self._registry.stamp
+        self._refused: str | None = None
         self._predictor = self._load()
 
     @property
@@ -79,6 +91,30 @@ class InferStage:
     def model_uid(self) -> str:
         """The UID of the model that runs."""
         return self._predictor.model_uid
+
+    def news(self) -> dict[str, Any]:
+        """Return what runs at this moment, for the heartbeat; any thread may ask.
+
+        "device", "model_uid", and as "refuses_champion" whether that model reads on because the
+        champion cannot be used.
+        """
+        predictor = self._predictor
+        return {
+            "device": predictor.device,
+            "model_uid": predictor.model_uid,
+            "refuses_champion": self._objection() is not None,
+        }
+
+    def warnings(self) -> list[str]:
+        """Return what does not run as it was wished for, a sentence each; any thread may ask."""
+        return [said for said in (self._objection(), self._predictor.lesser) if said]
+
+    def _objection(self) -> str | None:
+        """Return why the champion is not used, unless the next study will try another one."""
+        try:
+            return self._refused if self._registry.stamp == self._stamp else None
+        except OSError:
+            return self._refused
 
     def handle(self, work: AnalysisWork) -> AnalysisOutcome:
         """Analyse a series, or say why not."""
@@ -171,7 +207,7 @@ class InferStage:
 
     def _load(self) -> Predictor:
         bundle = Bundle.load(self._registry.champion())
-        predictor = Predictor(bundle, engine_makers(self._choice))
+        predictor = Predictor(bundle, self._makers())
         log.info(
             "model.loaded",
             model=bundle.manifest.name,
@@ -190,8 +226,14 @@ class InferStage:
         try:
             if self._registry.find("champion").model_uid != self.model_uid:
                 self._predictor = self._load()
+            self._refused = None
         except ModelUnusable as error:
             log.error("model.refused", error=str(error), model_uid=self.model_uid)
+            manifest = self._predictor.bundle.manifest
+            self._refused = (
+                f"The champion cannot be used, and {manifest.name} {manifest.version} reads on: "
+                f"{error}"
+            )
 
 
 def stated_volumes(prediction: Prediction, spec: VolumeSpec | None) -> tuple[float | None, ...]:
@@ -231,9 +273,10 @@ def _heat(prediction: Prediction, volume: CtVolume, key_uid: str) -> HeatMap | N
 
 def unseen_of(volume: CtVolume) -> str | None:
     """Return why nothing can be ruled out from a volume: too much of the head was not seen."""
-    if volume.missing <= MOST_UNSEEN and not volume.unreadable:
+    unseen = volume.unreadable + volume.unplaced
+    if volume.missing <= MOST_UNSEEN and not unseen:
         return None
     return (
         f"nothing is ruled out: {volume.missing:.0%} of the extent missing, "
-        f"{volume.unreadable} slices unreadable"
+        f"{unseen} slices unreadable or without a place"
     )

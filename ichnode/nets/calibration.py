@@ -133,7 +133,14 @@ def state(series: Floats, thresholds: Thresholds) -> tuple[Finding, tuple[Presen
     Positive when any label reaches its urgent threshold; to be reviewed when "any" reaches the
     review threshold; negative otherwise. A subtype between both thresholds is undetermined, unless
     the series is negative.
+
+    Raises
+    ------
+    ValueError
+        When a probability is NaN: it reaches no threshold, and would be called negative.
     """
+    if np.isnan(series).any():
+        raise ValueError("a probability is no number")
     reached = [bool(p >= t) for p, t in zip(series, thresholds.urgent, strict=True)]
     if any(reached):
         finding, whole = Finding.POSITIVE, Presence.PRESENT

@@ -1,7 +1,9 @@
 """Urgent studies to a FHIR server: one transaction, done as a whole or not at all.
 
 Results are written over what is there of ours. A task is not: who has taken it up goes on, so that
-it is looked at first, created where there is none, and cancelled only while nobody has begun.
+the tasks of the study are looked at first, one is created where none is open, and those that nobody
+has begun are cancelled where the alert is withdrawn. One that is over stays so: who ended it knew
+nothing of what came since.
 
 References
 ----------
@@ -18,7 +20,14 @@ from typing import Any
 from urllib.parse import quote
 
 from ichnode.domain.work import Acknowledged, DeliveryItem, DeliveryResult
-from ichnode.send.fhir_resources import Resource, Resources, put, token_of, transaction
+from ichnode.send.fhir_resources import (
+    Resource,
+    Resources,
+    group_token_of,
+    put,
+    token_of,
+    transaction,
+)
 from ichnode.send.http import (
     Answer,
     Exchange,
@@ -38,6 +47,7 @@ _SENT = (_ACCEPT, ("Content-Type", FHIR_JSON), ("Prefer", "return=minimal"))
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _VERSION = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _NOT_BEGUN = frozenset(("draft", "requested", "received", "accepted", "ready", "on-hold"))
+_OPEN = _NOT_BEGUN | {"in-progress"}
 _CROSSED = frozenset((409, 412))  # somebody else changed it, or two at once: the next try decides
 _ISSUE = re.compile(r"[a-z-]{1,32}")  # the code of an issue; its other words may name a patient
 
@@ -53,15 +63,15 @@ class FhirMechanism(HttpMechanism[FhirSettings]):
 
     def tell(self, server: Exchange, item: DeliveryItem) -> DeliveryResult:
         """Write the results, and ask for the study to be read, or take it back."""
-        entries = self._entries(item, self._about_the_task(server, item))
+        entries = self._entries(item, self._about_tasks(server, item))
         answer = _good(server.ask(self._transaction(entries)))
         _done(answer, len(entries))
         return Acknowledged(answer.status)
 
     def preview(self, item: DeliveryItem) -> str:
-        """Return the question for the task, and the transaction of a server without one."""
+        """Return the question for tasks, and the transaction of a server without any."""
         steps = [self._question(item)] if self._destination.task else []
-        steps.append(self._transaction(self._entries(item, self._task_entry(item, None))))
+        steps.append(self._transaction(self._entries(item, self._task_entries(item, []))))
         return "\n\n".join(self._peer.shown(step) for step in steps)
 
     def look(self) -> Echo:
@@ -79,11 +89,10 @@ class FhirMechanism(HttpMechanism[FhirSettings]):
 
     def _resources(self, item: DeliveryItem) -> Resources:
         study, alert = subject(item)
-        return Resources(study, alert, self._destination)
+        return Resources(study, item.revision, alert, self._destination)
 
-    def _entries(self, item: DeliveryItem, task: Resource | None) -> list[Resource]:
-        entries = [put(url, one) for url, one in self._resources(item).results()]
-        return entries if task is None else [*entries, task]
+    def _entries(self, item: DeliveryItem, tasks: list[Resource]) -> list[Resource]:
+        return [*(put(url, one) for url, one in self._resources(item).results()), *tasks]
 
     def _transaction(self, entries: list[Resource]) -> Request:
         body = json.dumps(transaction(entries), indent=1, ensure_ascii=False).encode()
@@ -91,27 +100,28 @@ class FhirMechanism(HttpMechanism[FhirSettings]):
 
     def _question(self, item: DeliveryItem) -> Request:
         _, task = self._resources(item).task()
-        url = f"{self._destination.url}/Task?identifier={quote(token_of(task), safe='')}"
+        token = quote(group_token_of(task), safe="")
+        url = f"{self._destination.url}/Task?group-identifier={token}"
         return Request("GET", url, (_ACCEPT,))
 
-    def _about_the_task(self, server: Exchange, item: DeliveryItem) -> Resource | None:
-        """Return the entry about the task, where there is anything to do about it."""
+    def _about_tasks(self, server: Exchange, item: DeliveryItem) -> list[Resource]:
+        """Return the entries about tasks, where there is anything to do about them."""
         if not self._destination.task:
-            return None
+            return []
         _, task = self._resources(item).task()
-        held = _only_task(_good(server.ask(self._question(item))), task["identifier"][0])
-        return self._task_entry(item, held)
+        held = _our_tasks(_good(server.ask(self._question(item))), task["groupIdentifier"])
+        return self._task_entries(item, held)
 
-    def _task_entry(self, item: DeliveryItem, held: Resource | None) -> Resource | None:
+    def _task_entries(self, item: DeliveryItem, held: list[Resource]) -> list[Resource]:
         _, alert = subject(item)
+        if not self._destination.task:
+            return []
+        if alert.withdrawn:
+            return [_change(one, "cancelled") for one in held if one["status"] in _NOT_BEGUN]
         full_url, task = self._resources(item).task()
-        if held is None:
-            return None if alert.withdrawn else _create(full_url, task)
-        if alert.withdrawn and held["status"] in _NOT_BEGUN:
-            return _change(held, "cancelled")
-        if not alert.withdrawn and held["status"] == "cancelled":
-            return _change(held, "requested")
-        return None
+        if any(one["status"] in _OPEN or _has(one, task["identifier"][0]) for one in held):
+            return []  # somebody is asked already, or was by this very alert
+        return [_create(full_url, task)]
 
 
 def _create(full_url: str, task: Resource) -> Resource:
@@ -184,8 +194,8 @@ def _done(answer: Answer, asked: int) -> None:
             raise Strange("The server did not do all of the transaction.")
 
 
-def _only_task(answer: Answer, identifier: Resource) -> Resource | None:
-    """Return our task, if the server has it.
+def _our_tasks(answer: Answer, group: Resource) -> list[Resource]:
+    """Return our tasks of the study, those that are over too.
 
     A server that ignores the key of the search returns any task, which is not ours to change.
     """
@@ -194,20 +204,21 @@ def _only_task(answer: Answer, identifier: Resource) -> Resource | None:
         for one in _bundle(answer, "searchset")
         if isinstance(one.get("resource"), dict) and one["resource"].get("resourceType") == "Task"
     ]
-    if not found:
-        return None
-    if not all(_has(one, identifier) for one in found):
-        raise Strange("The server returns other tasks than the one that was asked for.")
-    if len(found) > 1:
-        raise Strange("The server has more than one task under our identifier.")
-    task: Resource = found[0]
-    if not isinstance(task.get("status"), str) or not _ID.fullmatch(str(task.get("id"))):
+    if not all(_is(one.get("groupIdentifier"), group) for one in found):
+        raise Strange("The server returns other tasks than those that were asked for.")
+    if not all(isinstance(one.get("status"), str) and _is_named(one) for one in found):
         raise Strange("The server's task is none.")
-    return task
+    return found
+
+
+def _is_named(task: Resource) -> bool:
+    return _ID.fullmatch(str(task.get("id"))) is not None
 
 
 def _has(task: Resource, identifier: Resource) -> bool:
     held = task.get("identifier")
-    return isinstance(held, list) and any(
-        isinstance(one, dict) and one.items() >= identifier.items() for one in held
-    )
+    return isinstance(held, list) and any(_is(one, identifier) for one in held)
+
+
+def _is(held: Any, identifier: Resource) -> bool:
+    return isinstance(held, dict) and held.items() >= identifier.items()

@@ -3,7 +3,9 @@
 The mapping is that of HL7's dicom-sr guide: a preliminary flag becomes the status, the presence the
 value and the interpretation, the certainty a component, the algorithm a Device. What is not ours is
 referred to by what identifies it (the patient, the order, the study), and what is ours has
-identifiers made from the study, so that a repetition changes what is there and adds nothing.
+identifiers made from the study, so that a repetition changes what is there and adds nothing. A
+task's is made from the alert too, since one that is over does not open again; those of a study are
+a group.
 
 References
 ----------
@@ -52,14 +54,19 @@ class Resources:
     ----------
     study : StudyRef
         The study.
+    revision : int
+        Of its verdict.
     alert : Alert
         What there is to tell of it.
     settings : FhirSettings
         How the server names patients and orders.
     """
 
-    def __init__(self, study: StudyRef, alert: Alert, settings: FhirSettings) -> None:
-        self._study, self._alert, self._settings = study, alert, settings
+    def __init__(
+        self, study: StudyRef, revision: int, alert: Alert, settings: FhirSettings
+    ) -> None:
+        self._study, self._revision = study, revision
+        self._alert, self._settings = alert, settings
         self._issued = alert.analysed_at.astimezone(UTC).isoformat(timespec="seconds")
 
     def results(self) -> list[tuple[str, Resource]]:
@@ -73,11 +80,12 @@ class Resources:
 
     def task(self) -> tuple[str, Resource]:
         """Return the task to read the study at once, with its ``urn:uuid``."""
-        uid = self._uid("task")
+        uid = self._uid("task", str(self._revision))
         return _full_url(uid), {
             "resourceType": "Task",
             "contained": [self._device()],
             "identifier": [_identifier(uid)],
+            "groupIdentifier": _identifier(self._uid("tasks")),
             **self._order(),
             "status": "requested",
             "intent": "order",
@@ -143,8 +151,8 @@ class Resources:
             return f"Withdrawn by a person. {STATEMENT} Model: {model}."
         return f"Intracranial hemorrhage is suspected. {STATEMENT} Model: {model}."
 
-    def _uid(self, what: str) -> str:
-        return result_uid("fhir", self._study.study_uid, what)
+    def _uid(self, *what: str) -> str:
+        return result_uid("fhir", self._study.study_uid, *what)
 
     def _device(self) -> Resource:
         """Return the model; kept inside the others, for few servers let us create Devices."""
@@ -220,7 +228,15 @@ def put(full_url: str, resource: Resource) -> Resource:
 
 def token_of(resource: Resource) -> str:
     """Return the identifier of one of ours as a search writes it."""
-    identifier = resource["identifier"][0]
+    return _token(resource["identifier"][0])
+
+
+def group_token_of(task: Resource) -> str:
+    """Return what the tasks of a study have in common as a search writes it."""
+    return _token(task["groupIdentifier"])
+
+
+def _token(identifier: Resource) -> str:
     return f"{identifier['system']}|{identifier['value']}"
 
 

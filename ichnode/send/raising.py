@@ -1,8 +1,10 @@
 """What is done about the reading tasks of an urgent study, however a peer is spoken to.
 
 A task that is there is found and changed; one is created only where the destination says so. Only
-SCHEDULED tasks are touched: one that is IN PROGRESS belongs to whoever is reading. Every step may
-be repeated: setting HIGH twice is setting it once, and a created task has one UID per study.
+SCHEDULED tasks are touched: one that is IN PROGRESS belongs to whoever is reading, and one that is
+COMPLETED or CANCELED is over for good (PS3.4 Figure CC.1.1-1), so that it stands for nobody who
+would look at what came since. Every step may be repeated: setting HIGH twice is setting it once,
+and a created task has one UID per alert.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ichnode.domain.work import Acknowledged, DeliveryResult, StudyRef, Undelivered
-from ichnode.send.reading_task import HIGH, SCHEDULED, TAKEN_UP, Task
+from ichnode.send.reading_task import HIGH, IN_PROGRESS, SCHEDULED, Task
 
 
 class Tasks(Protocol):
@@ -25,24 +27,35 @@ class Tasks(Protocol):
         """Set the priority of a scheduled task."""
         ...
 
-    def create(self, study: StudyRef) -> DeliveryResult:
-        """Create a task under a UID that is always the same for its study."""
+    def create(self, study: StudyRef, revision: int) -> DeliveryResult:
+        """Create a task under a UID that is always the same for one alert of its study."""
         ...
 
 
-def raise_priority(tasks: Tasks, study: StudyRef, *, create_if_missing: bool) -> DeliveryResult:
-    """Set every scheduled reading task of a study to HIGH; make one where that is wanted."""
+def raise_priority(
+    tasks: Tasks, study: StudyRef, revision: int, *, create_if_missing: bool
+) -> DeliveryResult:
+    """Set every scheduled reading task of a study to HIGH; make one where that is wanted.
+
+    Parameters
+    ----------
+    revision : int
+        Of the verdict that the alert is about: each alert creates one task at most, however often
+        it is tried.
+    """
     scheduled = [task for task in tasks.of(study, SCHEDULED) if task.state == SCHEDULED]
     if scheduled:
         return _set_high(tasks, scheduled)
     found = tasks.of(study, "")  # once more, in every state
     if scheduled := [task for task in found if task.state == SCHEDULED]:
         return _set_high(tasks, scheduled)  # it came in between
-    if any(task.state in TAKEN_UP for task in found):
-        return Acknowledged(note="the study is being read, or was read")
-    if not create_if_missing:
-        return Undelivered("The study has no reading task.")
-    return tasks.create(study)
+    if any(task.state == IN_PROGRESS for task in found):
+        return Acknowledged(note="the study is being read")
+    if create_if_missing:
+        return tasks.create(study, revision)
+    if found:
+        return Undelivered("The study's reading task is over: none was raised.")
+    return Undelivered("The study has no reading task.")
 
 
 def _set_high(tasks: Tasks, scheduled: Sequence[Task]) -> DeliveryResult:

@@ -1,6 +1,6 @@
 """Reading tasks: which of a peer's is that of a study, and the one that we create.
 
-One is created only where a destination has none and says that we may.
+One is created only where a destination has none that is open and says that we may.
 
 References
 ----------
@@ -25,7 +25,7 @@ INTERPRETATION = Code(*codes.INTERPRETATION)
 LABEL = "Interpretation - AI flag: suspected ICH"
 HIGH = "HIGH"
 SCHEDULED = "SCHEDULED"
-TAKEN_UP = frozenset(("IN PROGRESS", "COMPLETED"))
+IN_PROGRESS = "IN PROGRESS"
 _LONGEST = 64
 
 
@@ -79,9 +79,13 @@ def task_of(found: Dataset) -> Task:
     )
 
 
-def task_uid(study: StudyRef) -> str:
-    """Return the UID of the task that we create, the same however often and by whichever way."""
-    return result_uid("ups", study.study_uid)
+def task_uid(study: StudyRef, revision: int) -> str:
+    """Return the UID of the task that we create for an alert.
+
+    The same however often it is tried and by whichever way. A later alert of the study has another:
+    a task that is over never opens again.
+    """
+    return result_uid("ups", study.study_uid, str(revision))
 
 
 def new_task(study: StudyRef, now: datetime) -> Dataset:

@@ -55,7 +55,7 @@ QUERY = "1.2.840.10008.5.1.4.34.6.5"
 
 _SUCCESS, _DUPLICATE = 0x0000, 0x0111
 _PENDING = frozenset((0xFF00, 0xFF01))
-_MOVED_ON = frozenset((0xC300, 0xC301))  # no longer to be updated; in progress under another's UID
+_OVER, _TAKEN_UP = 0xC300, 0xC301  # no longer to be updated; in progress under another's UID
 
 
 class _Silent(Exception):
@@ -81,7 +81,7 @@ class UpsMechanism:
     peer : Peer
         The destination.
     create_if_missing : bool
-        Create a reading task where the study has none.
+        Create a reading task where the study has none that is open.
     clock : Clock, optional
         For the start of a created task.
     """
@@ -102,13 +102,17 @@ class UpsMechanism:
             When there is no association; `FellSilent` after the result of the row whose answer did
             not come.
         """
-        studies = [(item.delivery_id, item.study) for item in items if item.study is not None]
+        studies = [
+            (item.delivery_id, item.study, item.revision)
+            for item in items
+            if item.study is not None
+        ]
         until_s = time.monotonic() + LONGEST_ROUND_S
         try:
             with associate(self._peer, _offer(create=self._create)) as association:
-                for delivery_id, study in studies:
+                for delivery_id, study, revision in studies:
                     try:
-                        result = self._raise(_Tasks(association, self._clock), study)
+                        result = self._raise(_Tasks(association, self._clock), study, revision)
                     except (_Silent, RuntimeError, ValueError) as error:
                         abandon(association)
                         yield delivery_id, Undelivered(_said(error))
@@ -119,7 +123,7 @@ class UpsMechanism:
                     if not association.is_established or time.monotonic() > until_s:
                         return
         except NothingAccepted:
-            for delivery_id, _ in studies:
+            for delivery_id, _, _ in studies:
                 yield delivery_id, Undelivered("The peer offers no UPS service.", permanent=True)
 
     def preview(self, item: DeliveryItem) -> str:
@@ -132,14 +136,14 @@ class UpsMechanism:
         ]
         if self._create:
             task = new_task(study, self._clock.now())
-            steps.append(f"N-CREATE where the study has no task\n{task}")
+            steps.append(f"N-CREATE where the study has no task that is open\n{task}")
         return "\n\n".join(steps)
 
-    def _raise(self, tasks: _Tasks, study: StudyRef) -> DeliveryResult:
+    def _raise(self, tasks: _Tasks, study: StudyRef, revision: int) -> DeliveryResult:
         if not tasks.can_find or not tasks.can_set:
             return Undelivered("The peer does not let us find and change tasks.", permanent=True)
         try:
-            return raise_priority(tasks, study, create_if_missing=self._create)
+            return raise_priority(tasks, study, revision, create_if_missing=self._create)
         except _Refused as error:
             return Undelivered(str(error), error.status)
 
@@ -190,16 +194,18 @@ class _Tasks:
         status = status_of(answer)
         if status is None:
             raise _Silent("The change of the priority failed")
-        if status in _MOVED_ON:
+        if status == _TAKEN_UP:
             return Acknowledged(status, "the task was taken up in between")
+        if status == _OVER:  # what there is to do now, the next try sees
+            return Undelivered("The task was ended in between.", status)
         return _judge(status)
 
-    def create(self, study: StudyRef) -> DeliveryResult:
-        """Create a task under a UID that is always the same for its study."""
+    def create(self, study: StudyRef, revision: int) -> DeliveryResult:
+        """Create a task under a UID that is always the same for one alert of its study."""
         if not self.can_create:
             return Undelivered("The peer does not let us create tasks.", permanent=True)
         task = new_task(study, self._clock.now())
-        answer, _ = self._association.send_n_create(task, PUSH, task_uid(study))
+        answer, _ = self._association.send_n_create(task, PUSH, task_uid(study, revision))
         status = status_of(answer)
         if status is None:
             raise _Silent("The creation of the task failed")

@@ -77,7 +77,7 @@ class UpsRsMechanism(HttpMechanism[UpsRsSettings]):
             return Acknowledged(note="a priority is lowered by people only")
         tasks = _Tasks(server, self._destination.url, alert.analysed_at)
         create = self._destination.create_if_missing
-        return raise_priority(tasks, study, create_if_missing=create)
+        return raise_priority(tasks, study, item.revision, create_if_missing=create)
 
     def preview(self, item: DeliveryItem) -> str:
         """Return the questions, and what follows from their answers."""
@@ -91,8 +91,8 @@ class UpsRsMechanism(HttpMechanism[UpsRsSettings]):
             f"For every task found:\n{self._peer.shown(_to_high(url, 'UID'))}",
         ]
         if self._destination.create_if_missing:
-            made = self._peer.shown(_new(url, study, alert.analysed_at))
-            steps.append(f"Where the study has no task:\n{made}")
+            made = self._peer.shown(_new(url, study, item.revision, alert.analysed_at))
+            steps.append(f"Where the study has no task that is open:\n{made}")
         return "\n\n".join(steps)
 
     def look(self) -> Echo:
@@ -135,13 +135,13 @@ class _Tasks:
             return Undelivered("The task was changed by somebody else in between.", answer.status)
         return judge(answer)
 
-    def create(self, study: StudyRef) -> DeliveryResult:
-        """Create a task under a UID that is always the same for its study."""
+    def create(self, study: StudyRef, revision: int) -> DeliveryResult:
+        """Create a task under a UID that is always the same for one alert of its study."""
         if not self._understood:
             return Undelivered(
                 "The server returns other studies' tasks, so that this one may have one or not."
             )
-        answer = self._server.ask(_new(self._url, study, self._begins))
+        answer = self._server.ask(_new(self._url, study, revision, self._begins))
         if answer.status == _CONFLICT:
             return Acknowledged(answer.status, "the task was there already")
         return judge(answer)
@@ -165,9 +165,9 @@ def _to_high(url: str, uid: str) -> Request:
     return Request("POST", f"{url}/workitems/{uid}", (_ACCEPT, _CONTENT), _json(body))
 
 
-def _new(url: str, study: StudyRef, begins: datetime) -> Request:
+def _new(url: str, study: StudyRef, revision: int, begins: datetime) -> Request:
     """Return the creation; the task begins with the analysis, whenever we get through."""
-    asked = urlencode({"workitem": task_uid(study)})
+    asked = urlencode({"workitem": task_uid(study, revision)})
     held = new_task(study, begins).to_json_dict()
     body = [{tag: {k: v for k, v in one.items() if v != []} for tag, one in held.items()}]
     return Request("POST", f"{url}/workitems?{asked}", (_ACCEPT, _CONTENT), _json(body))

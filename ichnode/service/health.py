@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ichnode.worklist.rows import Pulse
 
 CLOCK_TOLERANCE_S = 2.0
-FRESH_S = 60.0  # an older heartbeat is of a process that is gone
 STA_UNSYNC = 0x0040
 
 
@@ -44,13 +43,14 @@ def _ask(name: str, question: Callable[[], str]) -> Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Ask everything: database, disk, clock, model, device, jobs, doors and destinations."""
+    """Ask everything: database, disk, clock, model, device, roles, doors and destinations."""
     yield _ask("database", lambda: _database(settings))
     yield _ask("disk", lambda: _disk(settings))
     yield _ask("clock", lambda: _clock(settings))
     yield _ask("model", lambda: _model(settings))
     yield _ask("device", lambda: _device(settings.infer.device))
     yield _ask("jobs", lambda: _jobs(settings))
+    yield _ask("infer", lambda: _infer(settings))
     if settings.hl7_listen.enabled:
         yield _ask("hl7_listen", lambda: _listener(settings))
     yield _mode(settings)
@@ -149,9 +149,10 @@ def _device(choice: Literal["auto", "cuda", "cpu"]) -> str:
 
 def _fresh_beats(settings: Settings) -> list[Pulse]:
     from ichnode.service.assembly import open_worklist
+    from ichnode.service.running import fresh_beats
 
     with closing(open_worklist(settings)) as worklist:
-        return [beat for beat in worklist.views.heartbeats() if beat.age_s < FRESH_S]
+        return fresh_beats(worklist)
 
 
 def _jobs(settings: Settings) -> str:
@@ -159,6 +160,15 @@ def _jobs(settings: Settings) -> str:
     if failing:
         raise OSError(f"Housekeeping fails at: {', '.join(sorted(failing))}; see its log.")
     return "No job of housekeeping fails."
+
+
+def _infer(settings: Settings) -> str:
+    beats = [beat.detail for beat in _fresh_beats(settings) if beat.role == "infer"]
+    if not beats:
+        return "The role infer does not run."
+    if warnings := sorted({str(one) for beat in beats for one in beat.get("warnings", ())}):
+        raise OSError(" ".join(warnings))
+    return f"The model runs on {', '.join(sorted({str(beat.get('device')) for beat in beats}))}."
 
 
 def _listener(settings: Settings) -> str:
@@ -183,11 +193,11 @@ def _mode(settings: Settings) -> Check:
     try:
         from ichnode.nets.registry import Registry
         from ichnode.service.assembly import open_worklist
+        from ichnode.service.running import running
 
-        model_uid = Registry(settings.infer.models).find("champion").model_uid
-        worklist = open_worklist(settings)
-        opened = any(c.model_uid == model_uid for c in worklist.commissions())
-        worklist.close()
+        with closing(open_worklist(settings)) as worklist:
+            found = running(Registry(settings.infer.models), worklist)
+            opened = found.is_commissioned(worklist)
     except IchnodeError as error:
         return Check("mode", False, str(error))
     if opened:

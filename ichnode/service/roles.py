@@ -149,13 +149,15 @@ def _run_loops(
     settings: Settings,
     worklist: Worklist,
     stopping: Stopping,
-    detail: dict[str, Any] | None = None,
     beside: Sequence[StageLoop[Any, Any]] = (),
+    *,
+    warnings: Callable[[], Sequence[str]] = tuple,
+    news: Callable[[], dict[str, Any]] = dict,
 ) -> None:
     """Run loops side by side; a loop that dies takes the process with it.
 
     Those `beside` them may die or hang without disturbing the others; of one that died the
-    heartbeat tells.
+    heartbeat tells, and of what `warnings` and `news` say at that moment.
     """
     broken: list[BaseException] = []
     died: list[str] = []
@@ -178,7 +180,14 @@ def _run_loops(
         thread.start()
     alive = lambda: all(loop.silent_s < HANG_S for loop in loops)  # noqa: E731
     Presence(
-        role, settings, worklist, stopping, detail=detail, alive=alive, failing=lambda: tuple(died)
+        role,
+        settings,
+        worklist,
+        stopping,
+        alive=alive,
+        failing=lambda: tuple(died),
+        warnings=warnings,
+        news=news,
     ).begin()
     stopping.wait()
     systemd.notify(systemd.STOPPING)
@@ -280,8 +289,16 @@ def _run_infer(settings: Settings, stopping: Stopping) -> None:
     with closing(open_worklist(settings)) as worklist:
         loop = _loop("infer", worklist.analyses, stage, settings, stopping, worklist)
         shadow = shadow_loop(settings, worklist, _owner("shadow", settings), stopping.event)
-        detail = {"device": stage.device_name, "model_uid": stage.model_uid}
-        _run_loops("infer", [loop], settings, worklist, stopping, detail, [shadow])
+        _run_loops(
+            "infer",
+            [loop],
+            settings,
+            worklist,
+            stopping,
+            [shadow],
+            warnings=stage.warnings,
+            news=stage.news,
+        )
 
 
 def _run_deliver(settings: Settings, stopping: Stopping) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ichnode import __version__
 from ichnode.domain.errors import ModelUnusable
 from ichnode.nets.registry import Registry
+from ichnode.service.running import running
 from ichnode.service.supervisor import LISTEN
 from ichnode.settings import Settings
 from ichnode.spool import free_bytes
@@ -33,9 +34,8 @@ def mode_of(settings: Settings, worklist: Worklist) -> Mode:
     """Say whether the outputs are open for the model that runs now."""
     outside = tuple(d.name for d in settings.outputs if not d.is_loopback)
     try:
-        champion = Registry(settings.infer.models).find("champion")
+        found = running(Registry(settings.infer.models), worklist)
     except ModelUnusable:
         return Mode(observing=True, closed=outside, model="none that can be used")
-    opened = any(c.model_uid == champion.model_uid for c in worklist.commissions())
-    model = f"{champion.manifest.name} {champion.manifest.version}"
-    return Mode(observing=not opened, closed=() if opened else outside, model=model)
+    opened = found.is_commissioned(worklist)
+    return Mode(observing=not opened, closed=() if opened else outside, model=found.words)

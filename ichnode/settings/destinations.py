@@ -67,7 +67,7 @@ class DestinationSettings(Destination):
     ups: bool = False
     """Raise the Scheduled Procedure Step Priority of the study's reading task (UPS)."""
     create_if_missing: bool = False
-    """Create a reading task where the study has none."""
+    """Create a reading task where the study has none that is open."""
     commit: bool = False
     """Ask it to answer for documents (storage commitment) before images are purged."""
 

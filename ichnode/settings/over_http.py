@@ -103,7 +103,7 @@ class UpsRsSettings(RestDestination):
     way: ClassVar[str] = "UPS-RS"
 
     create_if_missing: bool = False
-    """Create a reading task where the study has none."""
+    """Create a reading task where the study has none that is open."""
 
     @property
     def takes(self) -> frozenset[DeliveryKind]:

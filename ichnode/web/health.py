@@ -107,13 +107,17 @@ def _backlog(beats: Sequence[HeartbeatRow]) -> Check:
 
 
 def warnings_of(beats: Sequence[HeartbeatRow]) -> list[str]:
-    """Return what the watch over a new model finds different, as the processes alive say it."""
+    """Return what people are to know of model and engine, as the processes alive say it.
+
+    What the watch over a new model finds different, a champion that cannot be used, and a better
+    engine that failed.
+    """
     alive = [beat for beat in beats if beat.age_s <= SILENT_S]
     return sorted({str(one) for beat in alive for one in beat.detail.get("warnings", ())})
 
 
 def _model(beats: Sequence[HeartbeatRow]) -> Iterator[Check]:
-    """Pass on what the watch over a new model says: a warning, and no reason to wake anybody."""
+    """Pass on what is said of model and engine: a warning, and no reason to wake anybody."""
     if warnings := warnings_of(beats):
         yield Check("model", True, f"Warning: {' '.join(warnings)}")
 

@@ -106,7 +106,7 @@ class Exposition(Collector):
         yield self._heartbeats()
         yield _gauge(
             "ichnode_model_warnings",
-            "What the watch over a new model finds different since its promotion",
+            "What people are to know of model and engine, such as a champion that cannot be used",
             len(warnings_of(self._beats())),
         )
         yield from self._of_arrivals()

@@ -441,3 +441,21 @@ def test_what_was_not_seen_is_measured(tmp_path, head):
     assert volume.missing == pytest.approx(20 / 135)
     series[20][1].write_bytes(series[20][1].read_bytes()[:-1000])
     assert read_series(series, complete=True).unreadable == 1
+
+
+@pytest.mark.parametrize("missing", ["ImagePositionPatient", "ImageOrientationPatient"])
+@pytest.mark.parametrize("ends", [(0,), (27,), (0, 27)], ids=["bottom", "top", "both"])
+def test_slices_without_a_place_at_the_ends_are_counted(tmp_path, head, ends, missing):
+    """They leave no gap behind; one that cannot be decoded beside them is counted as well."""
+    series = scans.write_series(tmp_path / "whole", head, scans.positions())
+    for n in ends:
+        ds = scans.ct_image(head[n], scans.positions()[n], n + 1)
+        delattr(ds, missing)
+        series[n] = scans.save(ds, tmp_path / f"{n}.dcm")
+    volume = read_series(series, complete=True)
+    assert (volume.unplaced, volume.unreadable) == (len(ends), 0)
+    assert (volume.gaps, volume.missing) == (0, 0.0)
+    assert f"{len(ends)} slices without geometry left out" in volume.warnings
+    series[14][1].write_bytes(series[14][1].read_bytes()[:-1000])
+    volume = read_series(series, complete=True)
+    assert (volume.unplaced, volume.unreadable) == (len(ends), 1)

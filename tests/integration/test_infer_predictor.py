@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,31 +16,19 @@ from ichnode.domain.errors import ConfigurationError, ModelUnusable
 from ichnode.domain.findings import LABELS, Finding, Presence
 from ichnode.imaging.volume import CtVolume
 from ichnode.infer.device import Engine, cpu_has_bfloat16, eager, engine_makers
-from ichnode.infer.predictor import Predictor
+from ichnode.infer.engines import LONGEST_PAUSE_S, PAUSE_S
+from ichnode.infer.predictor import LogitsNotFinite, Predictor
 from ichnode.nets.bundle import Bundle
 from ichnode.nets.local import compact_body
 from ichnode.nets.manifest import Manifest
 from ichnode.nets.mask_network import MaskNetwork
 from ichnode.phantom import simulate_head
+from tests.infer_kit import Tried, around, exact
 from tests.models import write_drawing, write_model, write_pair, write_with_context
-
-
-def exact(networks: Mapping[str, nn.Module]) -> Engine:
-    return eager(networks, torch.device("cpu"), torch.float32)
 
 
 def reduced(networks: Mapping[str, nn.Module]) -> Engine:
     return eager(networks, torch.device("cpu"), torch.bfloat16)
-
-
-def around(
-    engine: Engine, name: str, change: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
-) -> Engine:
-    """An engine whose networks are called in another way."""
-    encoders = {role: partial(change, run) for role, run in engine.networks.items()}
-    return dataclasses.replace(
-        engine, name=name, parts=dataclasses.replace(engine.parts, encoders=encoders)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -246,19 +233,165 @@ def test_no_memory_at_all_falls_back(bundle: Bundle, volume: CtVolume) -> None:
 
 
 def test_a_lost_device_falls_back(bundle: Bundle, volume: CtVolume) -> None:
-    """A device that fails for good is left, and stays left."""
+    """A device that fails is left, and the next series does without it too."""
     device = Failing(RuntimeError)
     predictor = Predictor(bundle, [device, exact])
+    assert predictor.lesser is None
     assert predictor.predict(volume).device == "cpu float32"
     calls = len(device.sizes)
     predictor.predict(volume)
     assert len(device.sizes) == calls
+    assert predictor.lesser == (
+        "The model runs on cpu float32: a better engine failed (failing: RuntimeError)."
+    )
+
+
+def test_a_batch_that_was_halved_is_whole_again_for_the_next_series(
+    bundle: Bundle, volume: CtVolume
+) -> None:
+    """Memory that somebody else had for a moment slows one series down and no other."""
+    device = Failing(torch.OutOfMemoryError, largest=5)
+    predictor = Predictor(bundle, [device, exact])
+    predictor.predict(volume)
+    device.sizes.clear()
+    device.largest = 20
+    assert predictor.predict(volume).device == "failing"
+    assert device.sizes == [20]
+
+
+class HandTime:
+    """Seconds that pass when they are told to."""
+
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.parametrize("how", ["a series", "the making", "the self-test"])
+def test_a_better_engine_is_tried_again_after_pauses_that_grow(
+    bundle: Bundle, volume: CtVolume, how: str
+) -> None:
+    """It comes back as soon as it works; until then a try costs ever more rarely."""
+    quick, time = Tried("quick"), HandTime()
+    predictor = Predictor(bundle, [quick, exact], now_s=time)
+    quick.reads = False
+    assert predictor.predict(volume).device == "cpu float32"
+    quick.made, quick.off = how != "the making", 100.0 * (how == "the self-test")
+    quick.reads = how != "a series"
+    pause_s, tries = PAUSE_S, quick.tries
+    for _ in range(10):
+        time.now_s += pause_s - 1
+        assert predictor.predict(volume).device == "cpu float32"
+        assert quick.tries == tries
+        time.now_s += 1
+        assert predictor.predict(volume).device == "cpu float32"
+        assert quick.tries == tries + 1
+        assert predictor.lesser is not None
+        pause_s, tries = min(2 * pause_s, LONGEST_PAUSE_S), quick.tries
+    quick.made, quick.reads, quick.off = True, True, 0.0
+    time.now_s += LONGEST_PAUSE_S
+    with capture_logs() as logs:
+        assert predictor.predict(volume).device == "quick"
+    assert [one["event"] for one in logs] == ["engine.resumed"]
+    assert predictor.lesser is None
+    quick.reads = False  # one odd series, long after: the first pause is short again
+    predictor.predict(volume)
+    quick.reads = True
+    time.now_s += PAUSE_S
+    assert predictor.predict(volume).device == "quick"
+
+
+def test_an_engine_that_was_not_there_at_the_start_is_tried_too(
+    bundle: Bundle, volume: CtVolume
+) -> None:
+    """Another process had the memory, say; of two that come back the better one runs."""
+    best, second, time = Tried("best", made=False), Tried("second", made=False), HandTime()
+    predictor = Predictor(bundle, [best, second, exact], now_s=time)
+    assert predictor.lesser == (
+        "The model runs on cpu float32: a better engine failed (RuntimeError)."
+    )
+    second.made = True
+    time.now_s += PAUSE_S
+    assert predictor.predict(volume).device == "second"
+    assert predictor.lesser is not None
+    best.made = True
+    time.now_s += 2 * PAUSE_S
+    assert predictor.predict(volume).device == "best"
+    assert predictor.lesser is None
+
+
+def test_an_engine_that_was_never_exact_enough_is_no_better_one(
+    bundle: Bundle, volume: CtVolume
+) -> None:
+    """On the same device it is passed over for good, and nothing is said of it."""
+    inexact, time = Tried("inexact"), HandTime()
+    inexact.off = 100.0
+    predictor = Predictor(bundle, [inexact, exact], now_s=time)
+    time.now_s += LONGEST_PAUSE_S
+    assert predictor.predict(volume).device == "cpu float32"
+    assert (inexact.tries, predictor.lesser) == (1, None)
 
 
 def test_an_error_on_the_last_engine_is_raised(bundle: Bundle, volume: CtVolume) -> None:
     """With nothing left to fall back to, the caller hears of it."""
     with pytest.raises(RuntimeError, match="as told"):
         Predictor(bundle, [Failing(RuntimeError)]).predict(volume)
+
+
+class Answering:
+    """An engine that is right in the self-test and then has one value for one slice of a series."""
+
+    def __init__(self, value: float, name: str) -> None:
+        self.value, self.name, self.calls = value, name, 0
+
+    def __call__(self, networks: Mapping[str, nn.Module]) -> Engine:
+        return around(exact(networks), self.name, self.run)
+
+    def run(self, run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        self.calls += 1
+        features = run(images)
+        if self.calls > 1:
+            features[len(features) // 2] = self.value
+        return features
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_never_a_finding(
+    tmp_path: Path, volume: CtVolume, value: float
+) -> None:
+    """One slice of many is enough: the next engine reads the series, and after the last it fails.
+
+    Compared with a threshold NaN is below it, so that blood in every slice would be a negative.
+    """
+    write_model(tmp_path, logit=4.0)
+    bundle = Bundle.load(tmp_path)
+    with capture_logs() as logs:
+        found = Predictor(bundle, [Answering(value, "odd"), exact]).predict(volume)
+    assert (found.finding, found.device) == (Finding.POSITIVE, "cpu float32")
+    assert [(one["device"], one["error"]) for one in logs] == [("odd", "LogitsNotFinite")]
+    with pytest.raises(LogitsNotFinite):
+        Predictor(bundle, [Answering(value, "odd"), Answering(value, "last")]).predict(volume)
+
+
+def test_a_context_that_is_no_number_is_never_a_finding(tmp_path: Path, volume: CtVolume) -> None:
+    """The slices are sound and the context network is not, even where it is not believed."""
+    none = (0.0,) * 6
+    write_with_context(tmp_path, logit=4.0, slice_blend=none, series_blend=none)
+    made: list[Engine] = []
+
+    def forgetful(networks: Mapping[str, nn.Module]) -> Engine:
+        made.append(exact(networks))
+        return made[-1]
+
+    predictor = Predictor(Bundle.load(tmp_path), [forgetful])
+    assert predictor.predict(volume).finding is Finding.POSITIVE
+    context = made[0].parts.context
+    assert context is not None
+    for weights in context.parameters():
+        weights.fill_(torch.nan)
+    with pytest.raises(LogitsNotFinite):
+        predictor.predict(volume)
 
 
 def test_the_cpu_is_always_the_last_resort() -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,14 @@ from structlog.testing import capture_logs
 from ichnode.domain.errors import ModelUnusable
 from ichnode.domain.findings import LABELS, Finding, Presence
 from ichnode.domain.reasons import Reason
-from ichnode.domain.series import InstanceRef
-from ichnode.domain.work import Analysed, AnalysisWork, Declined, Lease, NotYet, Phase
+from ichnode.domain.work import Analysed, Declined, NotYet, Phase
 from ichnode.imaging.header import read_header
 from ichnode.imaging.masks import unpack, unpack_heat
 from ichnode.infer.stage import InferStage
 from ichnode.nets.registry import Registry
 from ichnode.phantom.studies import StudyFiles, write_study
+from tests.infer_kit import install, work_on
 from tests.models import write_drawing, write_model
-
-LEASE = Lease(1, "token", 1, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture(scope="module")
@@ -50,31 +47,6 @@ def study(spool: Path) -> StudyFiles:
 def models(tmp_path: Path) -> Path:
     install(tmp_path / "models", tmp_path / "first", logit=-3.0)
     return tmp_path / "models"
-
-
-def install(models: Path, folder: Path, *, logit: float, version: str = "1") -> str:
-    write_model(folder, logit=logit, version=version)
-    registry = Registry(models)
-    uid = registry.install(folder)
-    registry.promote(uid)
-    return uid
-
-
-def work_on(spool: Path, files: Sequence[Path], phase: Phase = Phase.FINAL) -> AnalysisWork:
-    headers = [read_header(path) for path in files]
-    return AnalysisWork(
-        lease=LEASE,
-        series_uid=headers[0].series_uid,
-        study_uid=headers[0].study_uid,
-        generation=1,
-        set_digest="digest",
-        phase=phase,
-        instances=tuple(
-            InstanceRef("0" * 64, path.relative_to(spool).as_posix(), "1.2.840.10008.1.2.1", header)
-            for path, header in zip(files, headers, strict=True)
-        ),
-        earlier=None,
-    )
 
 
 def analysed(outcome: object) -> Analysed:
@@ -261,7 +233,7 @@ def test_variants_of_what_was_read_are_compared_and_not_read_again(
         assert outcome.reason is reason
 
 
-@pytest.mark.parametrize("damage", ["gaps", "unreadable"])
+@pytest.mark.parametrize("damage", ["gaps", "unreadable", "without a place"])
 def test_a_negative_of_a_head_with_holes_is_for_review(
     spool: Path, study: StudyFiles, models: Path, damage: str
 ) -> None:
@@ -270,6 +242,8 @@ def test_a_negative_of_a_head_with_holes_is_for_review(
     files = study.series["head"]
     if damage == "gaps":
         seen = files[:8] + files[12:]
+    elif damage == "without a place":
+        seen = [*files[:-1], displaced(files[-1], spool / "displaced.dcm")]
     else:
         torn = spool / "torn.dcm"
         torn.write_bytes(files[10].read_bytes()[:-1000])
@@ -278,6 +252,14 @@ def test_a_negative_of_a_head_with_holes_is_for_review(
     assert result.finding is Finding.REVIEW
     assert {label.presence for label in result.labels} == {Presence.UNDETERMINED}
     assert "nothing is ruled out" in result.warnings[-1]
+
+
+def displaced(path: Path, copy: Path) -> Path:
+    """Write a copy of a slice that says nothing of where it lies."""
+    ds = dcmread(path)
+    del ds.ImagePositionPatient
+    ds.save_as(copy)
+    return copy
 
 
 def test_a_localizer_is_declined(spool: Path, study: StudyFiles, models: Path) -> None:

@@ -142,7 +142,7 @@ def test_whatever_the_images_state_it_is_r4(tmp_path, changes, settings, withdra
 
 
 def test_a_withdrawn_alert_takes_back_what_was_said(tmp_path):
-    """Entered in error, and the task cancelled; raised again it is asked for again."""
+    """Entered in error, and the task cancelled; raised again another is asked for."""
     fhir = FhirServer()
     told(tmp_path, fhir)
     for _ in range(2):
@@ -155,22 +155,44 @@ def test_a_withdrawn_alert_takes_back_what_was_said(tmp_path):
         assert task["status"] == "cancelled"
     assert told(tmp_path, fhir, revision=3) == Acknowledged(200)
     assert {one["status"] for one in fhir.of("Observation")} == {"preliminary"}
-    assert [one["status"] for one in fhir.of("Task")] == ["requested"]
-    assert len(fhir.held) == len(LABELS) + 2
+    assert [one["status"] for one in fhir.of("Task")] == ["cancelled", "requested"]
+    assert len(fhir.held) == len(LABELS) + 3
 
 
-@pytest.mark.parametrize("status", ["in-progress", "completed", "rejected"])
-def test_a_task_that_was_taken_up_is_left_to_whoever_has_it(tmp_path, status):
+def ended_as(fhir, status):
+    """Let somebody else do something about the only task."""
+    (name,) = [name for name in fhir.held if name.startswith("Task/")]
+    fhir.held[name] |= {"status": status, "owner": {"display": "Reading room 2"}}
+    return fhir.held[name]
+
+
+def test_a_task_that_was_taken_up_is_left_to_whoever_has_it(tmp_path):
     """Neither a later alert nor its withdrawal changes it, nor what others wrote into it."""
     fhir = FhirServer()
     told(tmp_path, fhir)
-    (name,) = [name for name in fhir.held if name.startswith("Task/")]
-    fhir.held[name] |= {"status": status, "owner": {"display": "Reading room 2"}}
+    taken = ended_as(fhir, "in-progress")
     for revision, withdrawn in ((2, False), (3, True)):
         told(tmp_path, fhir, revision=revision, withdrawn=withdrawn)
-        (task,) = fhir.of("Task")
-        assert task["status"] == status
-        assert task["owner"] == {"display": "Reading room 2"}
+        assert fhir.of("Task") == [taken]
+
+
+@pytest.mark.parametrize("status", ["completed", "rejected", "failed", "cancelled"])
+def test_new_blood_after_the_task_is_over_gets_another_task(tmp_path, status):
+    """One for each alert, told again or not; what is over stays as others left it."""
+    fhir = FhirServer()
+    told(tmp_path, fhir)
+    over = ended_as(fhir, status)
+    told(tmp_path, fhir)
+    assert fhir.of("Task") == [over]
+    for _ in range(2):
+        assert told(tmp_path, fhir, revision=2) == Acknowledged(200)
+        first, second = fhir.of("Task")
+        assert first == over
+        assert second["status"] == "requested"
+    told(tmp_path, fhir, revision=3)
+    assert len(fhir.of("Task")) == 2  # the second is open
+    told(tmp_path, fhir, revision=4, withdrawn=True)
+    assert [one["status"] for one in fhir.of("Task")] == [status, "cancelled"]
 
 
 def test_without_tasks_nobody_asks_for_one(tmp_path):
@@ -234,7 +256,7 @@ def test_a_refusal_tells_the_codes_of_its_outcome_and_nothing_else(
         {
             "resourceType": "Bundle",
             "type": "searchset",
-            "entry": [{"resource": {"resourceType": "Task", "status": "requested", "id": "1"}}] * 2,
+            "entry": [{"resource": {"resourceType": "Task", "status": "requested", "id": "1"}}],
         },
     ],
 )
@@ -262,7 +284,7 @@ def test_a_task_of_somebody_else_is_never_taken_for_ours(tmp_path, withdrawn):
         "resourceType": "Task",
         "id": "7",
         "status": "cancelled" if not withdrawn else "requested",
-        "identifier": [{"system": "urn:ietf:rfc3986", "value": "urn:oid:1.2.3"}],
+        "groupIdentifier": {"system": "urn:ietf:rfc3986", "value": "urn:oid:1.2.3"},
     }
     found = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": other}]}
     fhir = FhirServer({"search": answer(200, found)})

@@ -13,10 +13,11 @@ from tests.pacs import UPS_PULL, UPS_PUSH, UPS_QUERY, UPS_WATCH, UpsScp, task
 
 STUDY = study_ref()
 OTHER = result_uid("test study", "of somebody else")
-OURS = result_uid("ups", STUDY.study_uid)
+OURS = result_uid("ups", STUDY.study_uid, "1")
+LATER = result_uid("ups", STUDY.study_uid, "2")
 
 
-def raise_priority(scp, tmp_path, *, study=STUDY, create_if_missing=False):
+def raise_priority(scp, tmp_path, *, study=STUDY, create_if_missing=False, revision=1):
     """Run one priority delivery and return its result."""
     destination = DestinationSettings(
         name="pacs",
@@ -28,7 +29,7 @@ def raise_priority(scp, tmp_path, *, study=STUDY, create_if_missing=False):
         timeout_s=5.0,
     )
     stage = SendStage(tmp_path, [destination], SendSettings(), calling_ae="ICHNODE")
-    return stage.handle(priority_work(study)).results[1]
+    return stage.handle(priority_work(study, revision=revision)).results[1]
 
 
 def test_the_scheduled_task_of_the_study_is_set_to_high(tmp_path):
@@ -46,14 +47,41 @@ def test_doing_it_again_changes_nothing(tmp_path):
         assert scp.calls == ["find"]
 
 
-@pytest.mark.parametrize("state", ["IN PROGRESS", "COMPLETED"])
-def test_a_task_that_was_taken_up_is_never_touched(tmp_path, state):
-    """A study that is being read, or was, needs no priority; nothing is created either."""
-    with UpsScp(task("1.1", study_uid=STUDY.study_uid, state=state)) as scp:
+def test_a_task_that_was_taken_up_is_never_touched(tmp_path):
+    """A study that is being read needs no priority; nothing is created either."""
+    with UpsScp(task("1.1", study_uid=STUDY.study_uid, state="IN PROGRESS")) as scp:
         answer = raise_priority(scp, tmp_path, create_if_missing=True)
-        assert answer == Acknowledged(note="the study is being read, or was read")
+        assert answer == Acknowledged(note="the study is being read")
         assert scp.priorities() == {"1.1": "MEDIUM"}
         assert set(scp.calls) == {"find"}
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", "CANCELED"])
+def test_a_task_that_is_over_is_of_nobody_who_would_look(tmp_path, state):
+    """Another is created beside it where that is wanted, and otherwise nothing counts as told."""
+    with UpsScp(task("1.1", study_uid=STUDY.study_uid, state=state)) as scp:
+        answer = raise_priority(scp, tmp_path)
+        assert answer == Undelivered("The study's reading task is over: none was raised.")
+        assert scp.priorities() == {"1.1": "MEDIUM"}
+        assert raise_priority(scp, tmp_path, create_if_missing=True) == Acknowledged(0)
+        assert scp.priorities() == {"1.1": "MEDIUM", OURS: "HIGH"}
+        assert scp.tasks["1.1"].ProcedureStepState == state
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", "CANCELED"])
+def test_new_blood_after_our_own_task_is_over_gets_another_task(tmp_path, state):
+    """One for each alert: the same alert once more adds nothing, whatever became of its task."""
+    with UpsScp() as scp:
+        raise_priority(scp, tmp_path, create_if_missing=True)
+        scp.tasks[OURS].ProcedureStepState = state
+        again = raise_priority(scp, tmp_path, create_if_missing=True)
+        assert again == Acknowledged(0x0111, "the task was there already")
+        assert list(scp.tasks) == [OURS]
+        for expected in (Acknowledged(0), Acknowledged(note="it was HIGH already")):
+            later = raise_priority(scp, tmp_path, create_if_missing=True, revision=2)
+            assert later == expected
+        assert scp.priorities() == {OURS: "HIGH", LATER: "HIGH"}
+        assert scp.tasks[LATER].ProcedureStepState == "SCHEDULED"
 
 
 def test_beside_a_task_in_progress_the_scheduled_one_is_raised(tmp_path):
@@ -72,6 +100,13 @@ def test_a_task_that_is_taken_up_in_between_is_left_alone(tmp_path):
     with UpsScp(task("1.1", study_uid=STUDY.study_uid), answers={"set": 0xC301}) as scp:
         answer = raise_priority(scp, tmp_path)
         assert answer == Acknowledged(0xC301, "the task was taken up in between")
+
+
+def test_a_task_that_ends_in_between_is_no_success(tmp_path):
+    """0xC300, the answer of a task that is over: the next try sees what there is to do."""
+    with UpsScp(task("1.1", study_uid=STUDY.study_uid), answers={"set": 0xC300}) as scp:
+        answer = raise_priority(scp, tmp_path)
+        assert answer == Undelivered("The task was ended in between.", 0xC300)
 
 
 def test_a_peer_that_ignores_keys_cannot_make_us_raise_strangers(tmp_path):
@@ -113,7 +148,7 @@ def test_a_missing_task_is_waited_for_and_not_created_unasked(tmp_path):
 
 
 def test_a_missing_task_is_created_once_where_asked(tmp_path):
-    """create_if_missing makes one task with a UID per study; a second run finds it HIGH."""
+    """create_if_missing makes one task with a UID per alert; a second run finds it HIGH."""
     with UpsScp() as scp:
         assert raise_priority(scp, tmp_path, create_if_missing=True) == Acknowledged(0)
         made = scp.tasks[OURS]

@@ -17,7 +17,8 @@ from tests.ups_rs_server import BASE, KEYS, UpsRs
 
 STUDY = study_ref()
 OTHER = result_uid("test study", "of somebody else")
-OURS = result_uid("ups", STUDY.study_uid)
+OURS = result_uid("ups", STUDY.study_uid, "1")
+LATER = result_uid("ups", STUDY.study_uid, "2")
 DCM4CHEE = ("0020000D",)
 
 
@@ -72,14 +73,30 @@ def test_a_task_without_study_uid_is_found_by_order_and_patient(tmp_path):
     assert ups.priorities() == {"1.1": "HIGH", "1.2": "MEDIUM"}
 
 
-@pytest.mark.parametrize("state", ["IN PROGRESS", "COMPLETED"])
-def test_a_task_that_was_taken_up_is_never_touched(tmp_path, state):
-    """A study that is being read, or was, needs no priority; nothing is created either."""
-    ups = UpsRs(requested("1.1", STUDY.study_uid, state=state))
+def test_a_task_that_was_taken_up_is_never_touched(tmp_path):
+    """A study that is being read needs no priority; nothing is created either."""
+    ups = UpsRs(requested("1.1", STUDY.study_uid, state="IN PROGRESS"))
     answered = raised(tmp_path, ups, settings={"create_if_missing": True})
-    assert answered == Acknowledged(note="the study is being read, or was read")
+    assert answered == Acknowledged(note="the study is being read")
     assert ups.priorities() == {"1.1": "MEDIUM"}
     assert set(ups.calls) == {"find"}
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", "CANCELED"])
+def test_new_blood_after_the_task_is_over_gets_another_task(tmp_path, state):
+    """One for each alert, tried again or not; unasked none is made, and nothing counts as told."""
+    ups = UpsRs(requested("1.1", STUDY.study_uid, state=state), ignores=DCM4CHEE)
+    unasked = raised(tmp_path, ups)
+    assert unasked == Undelivered("The study's reading task is over: none was raised.")
+    settings = {"create_if_missing": True}
+    assert raised(tmp_path, ups, settings=settings) == Acknowledged(201)
+    ups.tasks[OURS].ProcedureStepState = state
+    again = raised(tmp_path, ups, settings=settings)
+    assert again == Acknowledged(409, "the task was there already")
+    assert raised(tmp_path, ups, settings=settings, revision=2) == Acknowledged(201)
+    assert ups.priorities() == {"1.1": "MEDIUM", OURS: "HIGH", LATER: "HIGH"}
+    states = [str(one.ProcedureStepState) for one in ups.tasks.values()]
+    assert states == [state, state, "SCHEDULED"]
 
 
 def test_a_conflict_is_no_success_before_the_task_is_seen_to_be_taken_up(tmp_path):
@@ -88,7 +105,7 @@ def test_a_conflict_is_no_success_before_the_task_is_seen_to_be_taken_up(tmp_pat
     expected = Undelivered("The task was changed by somebody else in between.", 409)
     assert raised(tmp_path, ups) == expected
     taken = UpsRs(requested("1.1", STUDY.study_uid, state="IN PROGRESS"))
-    assert raised(tmp_path, taken) == Acknowledged(note="the study is being read, or was read")
+    assert raised(tmp_path, taken) == Acknowledged(note="the study is being read")
 
 
 def test_only_reading_tasks_are_raised(tmp_path):
@@ -109,7 +126,7 @@ def test_a_missing_task_is_waited_for_and_not_created_unasked(tmp_path):
 
 
 def test_a_missing_task_is_created_once_where_asked(tmp_path):
-    """One task with a UID per study; a second run finds it HIGH."""
+    """One task with a UID per alert; a second run finds it HIGH."""
     ups, settings = UpsRs(ignores=DCM4CHEE), {"create_if_missing": True}
     assert raised(tmp_path, ups, settings=settings) == Acknowledged(201)
     made = ups.tasks[OURS]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 
 from tests.conftest import ROOT
 from tests.measuring_kit import run
@@ -21,6 +22,8 @@ from tests.scan_folders import (
     picture,
 )
 from train.carryover.folders import find_series, find_slices, natural
+from train.carryover.pictures import Picturing
+from train.carryover.reading import LeftOut, read_stack
 from train.errors import TrainingError
 
 NOBODY = 65534  # the user of Linux who owns nothing
@@ -82,6 +85,16 @@ def test_odd_folders_end_with_one_sentence(png_slices: Path, untrained: Path, tm
         run("--slices", png_slices, "--bundle", untrained, "--hu-range", 80, 0)
     with pytest.raises(TrainingError, match="0, 90, 180 or 270"):
         run("--slices", png_slices, "--bundle", untrained, "--rotate", 45)
+
+
+def test_slices_without_a_place_are_left_out_and_named(dicom_heads: Path, tmp_path: Path):
+    """At the end of a head they leave no gap: only the count says that they were not looked at."""
+    files = sorted((dicom_heads / "normal" / "b").iterdir())
+    ds = dcmread(files[-1])
+    del ds.ImagePositionPatient
+    ds.save_as(tmp_path / "last.dcm")
+    stack = read_stack([*files[:-1], tmp_path / "last.dcm"], Picturing())
+    assert (len(stack.hu), stack.left_out) == (15, (LeftOut("1 slices", "have no place"),))
 
 
 def test_folders_of_series_that_are_not_understood_say_so(dicom_heads: Path, tmp_path):

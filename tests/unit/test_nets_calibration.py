@@ -111,3 +111,12 @@ def test_a_doubtful_subtype_is_undetermined_unless_the_series_is_negative() -> N
         Presence.UNDETERMINED,
     )
     assert state(series(0.2, kind=0.6), CUTS)[1] == (Presence.ABSENT,) * 6
+
+
+@pytest.mark.parametrize("label", range(6))
+def test_nothing_is_stated_of_what_is_no_number(label: int) -> None:
+    """NaN reaches no threshold: without a refusal it would be a negative, whatever the others."""
+    found = series(0.95)
+    found[label] = np.nan
+    with pytest.raises(ValueError, match="no number"):
+        state(found, CUTS)

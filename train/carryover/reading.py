@@ -167,6 +167,8 @@ def _from_dicom(files: Sequence[Path]) -> Stacked:
         raise Unusable(f"not analysed: {_reason(error)}") from error
     if volume.unreadable:
         left_out.append(LeftOut(f"{volume.unreadable} slices", "cannot be decoded"))
+    if volume.unplaced:
+        left_out.append(LeftOut(f"{volume.unplaced} slices", "have no place"))
     return Stacked(
         volume.hu, volume.spacing_mm, tuple(volume.positions_mm.tolist()), tuple(left_out)
     )
