@@ -26,7 +26,7 @@ from ichnode.domain.lifecycle import (
 from ichnode.domain.telling import Seen
 from ichnode.worklist import tables as t
 from ichnode.worklist.alerts import note_look, withdraw
-from ichnode.worklist.columns import plain
+from ichnode.worklist.columns import accession, plain
 from ichnode.worklist.commitments import requeue_commitments
 from ichnode.worklist.dueness import set_due
 from ichnode.worklist.outbox import covers
@@ -329,7 +329,9 @@ def _named(transaction: Transaction, study_uid: str, accession_number: str) -> l
         named = t.Study.study_uid == study_uid
     elif accession_number:
         # Spelled out, so that the partial index serves.
-        named = (t.Study.accession_number == accession_number) & (t.Study.accession_number != "")
+        named = (t.Study.accession_number == accession(accession_number)) & (
+            t.Study.accession_number != ""
+        )
     else:
         return []
     return list(
