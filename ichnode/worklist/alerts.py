@@ -92,11 +92,14 @@ def is_unread(
     return all(images_at(transaction, one) <= seen_at for one in told)
 
 
-def was_silenced(transaction: Transaction, study: t.Study) -> bool:
-    """Say whether an alert of the latest revision that has any is suppressed."""
+def silenced(transaction: Transaction, study: t.Study) -> t.Analysis | None:
+    """Return what a suppressed alert tells of, among the latest revision that has any, or None."""
     alerts = list(_alerts(transaction, study, ~is_withdrawal()))
     latest = max((one.revision for one in alerts), default=0)
-    return any(a.revision == latest and a.state is Delivery.SUPPRESSED for a in alerts)
+    for one in alerts:
+        if one.revision == latest and one.state is Delivery.SUPPRESSED:
+            return transaction.session.get_one(t.Analysis, one.analysis_id)
+    return None
 
 
 def note_look(transaction: Transaction, study: t.Study, how: Seen, at: datetime, by: str) -> None:
