@@ -124,7 +124,7 @@ class Delivery(Enum):
 class DeliveryEvent(Enum):
     """What happens to a delivery."""
 
-    DOCUMENT_BUILT = "document_built"
+    DOCUMENT_BUILT = "document_built"  # or there is none to wait for
     ACKNOWLEDGED = "acknowledged"
     RECLASSED = "reclassed"  # the peer takes another SR class: wait for that document
     GAVE_UP = "gave_up"
@@ -140,8 +140,8 @@ DELIVERY: dict[tuple[Delivery, DeliveryEvent], Delivery] = {
     (Delivery.DUE, DeliveryEvent.ACKNOWLEDGED): Delivery.DELIVERED,
     (Delivery.DUE, DeliveryEvent.RECLASSED): Delivery.WAITING,
     (Delivery.DUE, DeliveryEvent.GAVE_UP): Delivery.FAILED,
-    (Delivery.FAILED, DeliveryEvent.REQUEUED): Delivery.DUE,
-    (Delivery.WITHHELD, DeliveryEvent.RELEASED): Delivery.DUE,
+    (Delivery.FAILED, DeliveryEvent.REQUEUED): Delivery.WAITING,
+    (Delivery.WITHHELD, DeliveryEvent.RELEASED): Delivery.WAITING,
     (Delivery.WAITING, DeliveryEvent.REVOKED): Delivery.WITHHELD,
     (Delivery.DUE, DeliveryEvent.REVOKED): Delivery.WITHHELD,
     (Delivery.WITHHELD, DeliveryEvent.ACKNOWLEDGED): Delivery.DELIVERED,  # it was on its way

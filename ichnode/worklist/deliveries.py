@@ -31,7 +31,7 @@ from ichnode.domain.work import (
 from ichnode.worklist import leases
 from ichnode.worklist import tables as t
 from ichnode.worklist.carried import item_of
-from ichnode.worklist.outbox import enter_document, is_open
+from ichnode.worklist.outbox import enter_document, follow_document, is_open
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.rehearsal import rehearse
 from ichnode.worklist.transactions import Database, Transaction
@@ -258,12 +258,8 @@ class Outbox:
         row.attempts = max(row.attempts - 1, 0)  # nothing was tried
         row.state = advance(DELIVERY, row.state, DeliveryEvent.RECLASSED)
         row.due_at = self._resumes(transaction, row)
-        if document.state is Document.BUILT:
-            row.state = advance(DELIVERY, row.state, DeliveryEvent.DOCUMENT_BUILT)
-            transaction.hint()
-        elif document.state is Document.FAILED:
-            row.state = advance(DELIVERY, row.state, DeliveryEvent.GAVE_UP)
-            row.error = "Its document could not be built."
+        follow_document(row, document)
+        transaction.hint()
         _event(transaction, row, "reclassed", sop_class_uid=sop_class_uid)
 
     @staticmethod

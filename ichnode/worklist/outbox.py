@@ -9,6 +9,7 @@ from sqlalchemy import select
 from ichnode.domain import lifecycle
 from ichnode.domain.findings import Finding
 from ichnode.domain.ids import result_uid
+from ichnode.domain.lifecycle import DELIVERY, DeliveryEvent, advance
 from ichnode.domain.work import DeliveryKind, DocumentKind
 from ichnode.worklist import tables as t
 from ichnode.worklist.policy import Policy, Route
@@ -30,6 +31,7 @@ _ENTERED = {
     lifecycle.Delivery.WITHHELD: "withheld",
     lifecycle.Delivery.SUPPRESSED: "suppressed",
 }
+NOT_BUILT = "Its document could not be built."
 NEGATIVE_WAITS_S = 300.0  # the head start of a positive document
 
 
@@ -115,6 +117,21 @@ def enter_document(
     )
     transaction.hint()
     return document
+
+
+def follow_document(delivery: t.Delivery, document: t.Document | None) -> None:
+    """Take a delivery that waits to where its document is: due once built, or if it has none.
+
+    The caller holds both rows, the document's first: else it may be built in between, and the
+    delivery would wait for ever.
+    """
+    if document is None or document.state is lifecycle.Document.BUILT:
+        event = DeliveryEvent.DOCUMENT_BUILT
+    elif document.state is lifecycle.Document.FAILED:
+        event, delivery.error = DeliveryEvent.GAVE_UP, NOT_BUILT
+    else:
+        return
+    delivery.state = advance(DELIVERY, delivery.state, event)
 
 
 def enter_delivery(

@@ -29,7 +29,7 @@ from ichnode.worklist.alerts import note_look, withdraw
 from ichnode.worklist.columns import accession, plain
 from ichnode.worklist.commitments import requeue_commitments
 from ichnode.worklist.dueness import set_due
-from ichnode.worklist.outbox import covers
+from ichnode.worklist.outbox import covers, follow_document
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 from ichnode.worklist.verdicts import rejudge, revise
@@ -255,15 +255,9 @@ class People:
                     t.Delivery.created_at >= transaction.now - release_within,
                 )
                 .order_by(t.Delivery.id)
-                .with_for_update(key_share=True)
             )
-            released = [one for one in withheld if covers(commission, one.calling_ae)]
-            for one in released:
-                one.state = advance(DELIVERY, one.state, DeliveryEvent.RELEASED)
-                one.due_at = transaction.now
-                _delivery_event(transaction, one, "released")
-            transaction.hint()
-            return len(released)
+            covered = [one for one in withheld if covers(commission, one.calling_ae)]
+            return _resume(transaction, covered, DeliveryEvent.RELEASED)
 
     def revoke(self, model_uid: str, by: str) -> int:
         """Take back every acceptance of a model; return how many stood.
@@ -356,23 +350,33 @@ def _requeue_deliveries(transaction: Transaction, *conditions: Any) -> int:
             .order_by(t.Delivery.id)
         )
     )
+    return _resume(transaction, failed, DeliveryEvent.REQUEUED)
+
+
+def _resume(
+    transaction: Transaction, deliveries: Sequence[t.Delivery], event: DeliveryEvent
+) -> int:
+    """Take up again what a person wants delivered after all; return how much of it can be."""
+    session, resumed = transaction.session, 0
+    documents: dict[int | None, t.Document] = {}
     # In the order in which everybody takes them: documents, then deliveries.
-    for document_id in sorted({one.document_id for one in failed if one.document_id is not None}):
-        document = transaction.session.get_one(
-            t.Document, document_id, with_for_update={"key_share": True}
-        )
-        if document.state is Document.FAILED:
-            _requeue_document(transaction, document)
-    requeued = 0
-    for one in failed:
-        transaction.session.refresh(one, with_for_update={"key_share": True})
-        if one.state is Delivery.FAILED:
-            one.state = advance(DELIVERY, one.state, DeliveryEvent.REQUEUED)
-            one.attempts, one.due_at = 0, transaction.now
-            _delivery_event(transaction, one, "requeued")
-            requeued += 1
+    for key in sorted({one.document_id for one in deliveries if one.document_id is not None}):
+        documents[key] = session.get_one(t.Document, key, with_for_update={"key_share": True})
+        if event is DeliveryEvent.REQUEUED and documents[key].state is Document.FAILED:
+            _requeue_document(transaction, documents[key])
+    for one in deliveries:
+        session.refresh(one, with_for_update={"key_share": True})
+        if (one.state, event) not in DELIVERY:
+            continue  # somebody else was quicker
+        one.state, one.due_at = advance(DELIVERY, one.state, event), transaction.now
+        if event is DeliveryEvent.REQUEUED:
+            one.attempts = 0
+        follow_document(one, documents.get(one.document_id))
+        gone = one.state is Delivery.FAILED
+        _delivery_event(transaction, one, "given_up" if gone else event.value)
+        resumed += not gone
     transaction.hint()
-    return requeued
+    return resumed
 
 
 def _delivery_event(transaction: Transaction, delivery: t.Delivery, verb: str) -> None:
