@@ -2,14 +2,14 @@
 
 One destination is told of a study once per revision of its verdict, and what it was told last is
 what holds: a withdrawal that was not delivered yet is overtaken by a new alert, and the other way
-round. While the overtaken one is on its way, the new one waits for the end of that lease, so that
-they cannot arrive in the wrong order.
+round. While the overtaken one is on its way, the new one waits until nobody holds it
+(`deliveries`), so that they cannot arrive in the wrong order.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, exists, func, select
@@ -51,23 +51,12 @@ def owe_alert(
         newest_at = images_at(transaction, analysis)
         if not is_needed(Seen.REPORTED, study.seen_at, transaction.now, newest_at):
             because = "a person reported the study"
-    resumes: Mapping[_Way, datetime] = {}
     if because is None:
         taken_back = _alerts(transaction, study, is_withdrawal())
-        resumes = _suppress(transaction, study, taken_back, "a new finding")
+        _suppress(transaction, study, taken_back, "a new finding")
     for kind in ALERT_KINDS:
         for route in policy.takers(kind):
-            due_at = resumes.get((route.name, kind))
-            enter_delivery(
-                transaction,
-                study,
-                series,
-                analysis,
-                route,
-                kind,
-                due_at=due_at,
-                because=because,
-            )
+            enter_delivery(transaction, study, series, analysis, route, kind, because=because)
 
 
 def is_unread(
@@ -130,7 +119,7 @@ def withdraw(transaction: Transaction, policy: Policy, study: t.Study) -> None:
     rows = list(_alerts(transaction, study))
     bands = _bands(transaction, study)
     alerts = [one for one in rows if bands.get(one.revision) is Band.URGENT]
-    resumes = _suppress(transaction, study, alerts, "a person lowered the study")
+    _suppress(transaction, study, alerts, "a person lowered the study")
     by_way: dict[_Way, dict[int, t.Delivery]] = defaultdict(dict)
     for one in rows:
         by_way[one.destination, one.kind][one.revision] = one
@@ -140,22 +129,18 @@ def withdraw(transaction: Transaction, policy: Policy, study: t.Study) -> None:
             for one in of_way.values()
         )
         if believed is not None and way[1] in WITHDRAWABLE:
-            _owe_withdrawal(transaction, policy, study, of_way[believed.revision], resumes.get(way))
+            _owe_withdrawal(transaction, policy, study, of_way[believed.revision])
 
 
 def _owe_withdrawal(
-    transaction: Transaction,
-    policy: Policy,
-    study: t.Study,
-    alert: t.Delivery,
-    due_at: datetime | None,
+    transaction: Transaction, policy: Policy, study: t.Study, alert: t.Delivery
 ) -> None:
     session = transaction.session
     analysis = session.get_one(t.Analysis, alert.analysis_id)
     series = session.get_one(t.Series, analysis.series_id)
     for route in policy.takers(alert.kind):
         if route.name == alert.destination:
-            enter_delivery(transaction, study, series, analysis, route, alert.kind, due_at=due_at)
+            enter_delivery(transaction, study, series, analysis, route, alert.kind)
             return
     _event(transaction, study, alert, "not_withdrawn", "the destination left the settings")
 
@@ -175,17 +160,13 @@ def _alerts(
 
 def _suppress(
     transaction: Transaction, study: t.Study, rows: Iterable[t.Delivery], because: str
-) -> dict[_Way, datetime]:
-    """Suppress what of the rows is pending; return until when such a one is on its way."""
-    on_their_way: dict[_Way, datetime] = {}
+) -> None:
+    """Suppress what of the rows is pending; what is on its way may arrive all the same."""
     for one in rows:
         if one.state not in PENDING:
             continue
         one.state = advance(DELIVERY, one.state, DeliveryEvent.SUPPRESSED)
-        if one.lease_until is not None and one.lease_until > transaction.now:
-            on_their_way[one.destination, one.kind] = one.lease_until
         _event(transaction, study, one, "suppressed", because)
-    return on_their_way
 
 
 def _is_needed(transaction: Transaction, alert: t.Delivery, how: Seen, at: datetime) -> bool:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, assert_never
 
 from sqlalchemy import ColumnElement, case, exists, or_, select
+from sqlalchemy.orm import aliased
 
 from ichnode.domain.lifecycle import (
     DELIVERY,
@@ -49,6 +50,17 @@ _ORDER = (
 
 
 def _due(transaction: Transaction, *, asked: frozenset[str]) -> list[ColumnElement[bool]]:
+    older = aliased(t.Delivery)
+    # Another host may be sending the alert that this one takes back, however long that takes.
+    follows_one_on_its_way = exists().where(
+        t.Delivery.document_id.is_(None),
+        older.document_id.is_(None),
+        older.study_id == t.Delivery.study_id,
+        older.destination == t.Delivery.destination,
+        older.kind == t.Delivery.kind,
+        older.id < t.Delivery.id,
+        older.lease_until > transaction.now,
+    )
     is_built = exists().where(
         t.Document.id == t.Delivery.document_id, t.Document.state == Document.BUILT
     )
@@ -57,6 +69,7 @@ def _due(transaction: Transaction, *, asked: frozenset[str]) -> list[ColumnEleme
         t.Delivery.destination.in_(sorted(asked)),
         t.Delivery.due_at <= transaction.now,
         or_(t.Delivery.document_id.is_(None), is_built),
+        ~follows_one_on_its_way,
     ]
 
 

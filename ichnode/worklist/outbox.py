@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import select
 
@@ -143,7 +143,6 @@ def enter_delivery(
     kind: DeliveryKind,
     document: t.Document | None = None,
     *,
-    due_at: datetime | None = None,
     because: str | None = None,
 ) -> None:
     """Enter one delivery for the present revision of a study's verdict.
@@ -152,8 +151,6 @@ def enter_delivery(
     ----------
     document : Document, optional
         What it carries; None for an alert.
-    due_at : datetime, optional
-        Not before this; now if left out.
     because : str, optional
         Why it is suppressed from the start, for the history; it is not if left out.
     """
@@ -177,7 +174,7 @@ def enter_delivery(
             model_uid=analysis.model_uid,
             calling_ae=series.calling_ae,
             state=state,
-            due_at=due_at or transaction.now,
+            due_at=transaction.now,
             created_at=transaction.now,
         )
     )

@@ -363,6 +363,38 @@ def test_an_alert_that_may_have_arrived_is_taken_back_after_it(
     assert {item.kind for item in told(worklist)} == WITHDRAWABLE
 
 
+def test_a_withdrawal_overtakes_no_alert_that_another_host_is_sending(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """However long that takes and however often its lease is renewed."""
+    one, other = open_worklist(POLICY), open_worklist(POLICY)
+    study, lease = fresh_uid(), timedelta(seconds=60)
+    found(one, hand_clock, study)
+    on_its_way = one.deliveries.claim("one")
+    assert on_its_way is not None
+    other.lower(study, "Dr B", "artefact")
+    for _ in range(5):
+        hand_clock.forward(50)
+        assert one.deliveries.renew(on_its_way.lease, lease)
+        assert other.deliveries.claim("other") is None, "not before the alert has arrived"
+    answers = {item.delivery_id: Acknowledged() for item in on_its_way.items}
+    assert one.deliveries.settle(on_its_way, Dispatched(answers))
+    assert {item.kind for item in told(other)} == WITHDRAWABLE
+
+
+def test_a_withdrawal_waits_for_no_worker_that_died(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """The end of its lease is the end of waiting."""
+    one, other = open_worklist(POLICY), open_worklist(POLICY)
+    study = fresh_uid()
+    found(one, hand_clock, study)
+    assert one.deliveries.claim("one") is not None
+    other.lower(study, "Dr B", "artefact")
+    hand_clock.forward(61)
+    assert {item.kind for item in told(other)} == WITHDRAWABLE
+
+
 def test_a_lost_answer_is_no_reason_to_leave_an_alert_standing(
     worklist: Worklist, hand_clock: HandClock
 ) -> None:
