@@ -140,7 +140,9 @@ def _owe_withdrawal(
     series = session.get_one(t.Series, analysis.series_id)
     for route in policy.takers(alert.kind):
         if route.name == alert.destination:
-            enter_delivery(transaction, study, series, analysis, route, alert.kind)
+            enter_delivery(
+                transaction, study, series, analysis, route, alert.kind, taking_back=True
+            )
             return
     _event(transaction, study, alert, "not_withdrawn", "the destination left the settings")
 

@@ -31,6 +31,7 @@ from ichnode.domain.work import (
 )
 from ichnode.worklist import leases
 from ichnode.worklist import tables as t
+from ichnode.worklist.alerts import is_withdrawal
 from ichnode.worklist.carried import item_of
 from ichnode.worklist.outbox import enter_document, follow_document, is_open
 from ichnode.worklist.policy import Policy
@@ -169,7 +170,14 @@ class Outbox:
         changed, or the row had failed before the model was revoked, and was queued again since.
         """
         (route,) = (one for one in self._policy.destinations if one.name == row.destination)
-        if is_open(transaction, route, row.model_uid, row.calling_ae):
+        takes_back = select(t.Delivery.id).where(t.Delivery.id == row.id, is_withdrawal())
+        if is_open(
+            transaction,
+            route,
+            row.model_uid,
+            row.calling_ae,
+            taking_back=transaction.session.scalar(takes_back) is not None,
+        ):
             return False
         row.drop_lease()
         row.attempts = max(row.attempts - 1, 0)  # nothing was tried

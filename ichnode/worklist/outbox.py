@@ -40,16 +40,28 @@ def covers(commission: t.Commission, calling_ae: str) -> bool:
     return "*" in commission.scanners or calling_ae in commission.scanners
 
 
-def is_open(transaction: Transaction, route: Route, model_uid: str, calling_ae: str) -> bool:
-    """Say whether a destination may get results of this model from this scanner."""
+def is_open(
+    transaction: Transaction,
+    route: Route,
+    model_uid: str,
+    calling_ae: str,
+    *,
+    taking_back: bool = False,
+) -> bool:
+    """Say whether a destination may get results of this model from this scanner.
+
+    Parameters
+    ----------
+    taking_back : bool
+        It takes back an alert that was told: an acceptance that was revoked since counts too, or
+        nobody could say any more that what a revoked model had said was a mistake.
+    """
     if route.loopback:
         return True
-    standing = transaction.session.scalars(
-        select(t.Commission).where(
-            t.Commission.model_uid == model_uid, t.Commission.revoked_at.is_(None)
-        )
-    )
-    return any(covers(commission, calling_ae) for commission in standing)
+    accepted = select(t.Commission).where(t.Commission.model_uid == model_uid)
+    if not taking_back:
+        accepted = accepted.where(t.Commission.revoked_at.is_(None))
+    return any(covers(one, calling_ae) for one in transaction.session.scalars(accepted))
 
 
 def owe_documents(
@@ -143,6 +155,7 @@ def enter_delivery(
     kind: DeliveryKind,
     document: t.Document | None = None,
     *,
+    taking_back: bool = False,
     because: str | None = None,
 ) -> None:
     """Enter one delivery for the present revision of a study's verdict.
@@ -151,12 +164,16 @@ def enter_delivery(
     ----------
     document : Document, optional
         What it carries; None for an alert.
+    taking_back : bool
+        It takes back an alert that was told.
     because : str, optional
         Why it is suppressed from the start, for the history; it is not if left out.
     """
     if because is not None:
         state = lifecycle.Delivery.SUPPRESSED
-    elif not is_open(transaction, route, analysis.model_uid, series.calling_ae):
+    elif not is_open(
+        transaction, route, analysis.model_uid, series.calling_ae, taking_back=taking_back
+    ):
         state = lifecycle.Delivery.WITHHELD
     elif document is not None:
         state = lifecycle.Delivery.WAITING

@@ -25,7 +25,7 @@ from ichnode.domain.lifecycle import (
 )
 from ichnode.domain.telling import Seen
 from ichnode.worklist import tables as t
-from ichnode.worklist.alerts import note_look, withdraw
+from ichnode.worklist.alerts import is_withdrawal, note_look, withdraw
 from ichnode.worklist.columns import accession, plain
 from ichnode.worklist.commitments import requeue_commitments
 from ichnode.worklist.dueness import set_due
@@ -262,8 +262,9 @@ class People:
     def revoke(self, model_uid: str, by: str) -> int:
         """Take back every acceptance of a model; return how many stood.
 
-        What is still in the outbox is withheld, but for destinations on this machine. What is on
-        its way to a peer in this moment may get there, and counts as delivered if it does.
+        What is still in the outbox is withheld, but for destinations on this machine and for
+        withdrawals: who was told what the model said is still told that it was a mistake. What is
+        on its way to a peer in this moment may get there, and counts as delivered if it does.
         """
         with self._database.writing() as transaction:
             standing = list(
@@ -289,6 +290,7 @@ class People:
                 t.Delivery.model_uid == model_uid,
                 t.Delivery.state.in_([Delivery.WAITING, Delivery.DUE]),
                 t.Delivery.destination.not_in(open_always),
+                ~is_withdrawal(),
             )
             .order_by(t.Delivery.id)
             .with_for_update(key_share=True)
