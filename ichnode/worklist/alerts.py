@@ -18,7 +18,7 @@ from ichnode.domain.lifecycle import DELIVERY, Band, Delivery, DeliveryEvent, ad
 from ichnode.domain.telling import PENDING, Seen, Told, is_needed, standing
 from ichnode.domain.work import ALERT_KINDS, WITHDRAWABLE
 from ichnode.worklist import tables as t
-from ichnode.worklist.outbox import enter_delivery
+from ichnode.worklist.outbox import delivery_event, enter_delivery
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Transaction
 
@@ -53,7 +53,7 @@ def owe_alert(
             because = "a person reported the study"
     if because is None:
         taken_back = _alerts(transaction, study, is_withdrawal())
-        _suppress(transaction, study, taken_back, "a new finding")
+        _suppress(transaction, taken_back, "a new finding")
     for kind in ALERT_KINDS:
         for route in policy.takers(kind):
             enter_delivery(transaction, study, series, analysis, route, kind, because=because)
@@ -106,7 +106,7 @@ def note_look(transaction: Transaction, study: t.Study, how: Seen, at: datetime,
         for one in _alerts(transaction, study, ~is_withdrawal())
         if one.state in PENDING and not _is_needed(transaction, one, how, at)
     ]
-    _suppress(transaction, study, needless, f"a person {how.value} the study")
+    _suppress(transaction, needless, f"a person {how.value} the study")
 
 
 def withdraw(transaction: Transaction, policy: Policy, study: t.Study) -> None:
@@ -119,7 +119,7 @@ def withdraw(transaction: Transaction, policy: Policy, study: t.Study) -> None:
     rows = list(_alerts(transaction, study))
     bands = _bands(transaction, study)
     alerts = [one for one in rows if bands.get(one.revision) is Band.URGENT]
-    _suppress(transaction, study, alerts, "a person lowered the study")
+    _suppress(transaction, alerts, "a person lowered the study")
     by_way: dict[_Way, dict[int, t.Delivery]] = defaultdict(dict)
     for one in rows:
         by_way[one.destination, one.kind][one.revision] = one
@@ -144,7 +144,8 @@ def _owe_withdrawal(
                 transaction, study, series, analysis, route, alert.kind, taking_back=True
             )
             return
-    _event(transaction, study, alert, "not_withdrawn", "the destination left the settings")
+    because = "the destination left the settings"
+    delivery_event(transaction, alert, "not_withdrawn", because=because)
 
 
 def _alerts(
@@ -160,15 +161,13 @@ def _alerts(
     )
 
 
-def _suppress(
-    transaction: Transaction, study: t.Study, rows: Iterable[t.Delivery], because: str
-) -> None:
+def _suppress(transaction: Transaction, rows: Iterable[t.Delivery], because: str) -> None:
     """Suppress what of the rows is pending; what is on its way may arrive all the same."""
     for one in rows:
         if one.state not in PENDING:
             continue
         one.state = advance(DELIVERY, one.state, DeliveryEvent.SUPPRESSED)
-        _event(transaction, study, one, "suppressed", because)
+        delivery_event(transaction, one, "suppressed", because=because)
 
 
 def _is_needed(transaction: Transaction, alert: t.Delivery, how: Seen, at: datetime) -> bool:
@@ -197,16 +196,3 @@ def _bands(transaction: Transaction, study: t.Study) -> dict[int, Band]:
         select(t.Verdict.revision, t.Verdict.band).where(t.Verdict.study_id == study.id)
     )
     return {row.revision: row.band for row in rows}
-
-
-def _event(
-    transaction: Transaction, study: t.Study, row: t.Delivery, verb: str, because: str
-) -> None:
-    transaction.event(
-        "delivery",
-        verb,
-        study_uid=study.study_uid,
-        kind=row.kind,
-        destination=row.destination,
-        because=because,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, assert_never
+from typing import assert_never
 
 from sqlalchemy import ColumnElement, case, exists, or_, select
 from sqlalchemy.orm import aliased
@@ -33,7 +33,7 @@ from ichnode.worklist import leases
 from ichnode.worklist import tables as t
 from ichnode.worklist.alerts import is_withdrawal
 from ichnode.worklist.carried import item_of
-from ichnode.worklist.outbox import enter_document, follow_document, is_open
+from ichnode.worklist.outbox import delivery_event, enter_document, follow_document, is_open
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.rehearsal import rehearse
 from ichnode.worklist.transactions import Database, Transaction
@@ -182,7 +182,7 @@ class Outbox:
         row.drop_lease()
         row.attempts = max(row.attempts - 1, 0)  # nothing was tried
         row.state = advance(DELIVERY, row.state, DeliveryEvent.REVOKED)
-        _event(transaction, row, "withheld")
+        delivery_event(transaction, row, "withheld")
         return True
 
     def renew(self, lease: Lease, for_: timedelta) -> bool:
@@ -229,7 +229,7 @@ class Outbox:
                     note,
                     "",
                 )
-                _event(transaction, row, "delivered", status=status)
+                delivery_event(transaction, row, "delivered", status=status)
             case Reclass(sop_class_uid):
                 self._reclass(transaction, row, sop_class_uid)
             case Undelivered():
@@ -241,7 +241,7 @@ class Outbox:
         """Back off: for a positive as long as it takes, otherwise give up in the end."""
         retry = self._policy.delivery_retry
         if row.error != result.error:  # the same again is counted by `attempts`, not told anew
-            _event(
+            delivery_event(
                 transaction,
                 row,
                 "failed",
@@ -254,7 +254,7 @@ class Outbox:
             row.due_at = transaction.now + retry.wait(row.attempts)
             return
         row.state = advance(DELIVERY, row.state, DeliveryEvent.GAVE_UP)
-        _event(transaction, row, "given_up", error=result.error)
+        delivery_event(transaction, row, "given_up", error=result.error)
 
     def _reclass(self, transaction: Transaction, row: t.Delivery, sop_class_uid: str) -> None:
         """Point a delivery to the document of the class that the peer takes.
@@ -281,7 +281,7 @@ class Outbox:
         row.due_at = self._resumes(transaction, row)
         follow_document(row, document)
         transaction.hint()
-        _event(transaction, row, "reclassed", sop_class_uid=sop_class_uid)
+        delivery_event(transaction, row, "reclassed", sop_class_uid=sop_class_uid)
 
     @staticmethod
     def _of_class(
@@ -310,15 +310,3 @@ def _is_acknowledged(row: t.Delivery, outcome: DeliveryOutcome) -> bool:
     if not isinstance(outcome, Dispatched):
         return False
     return isinstance(outcome.results.get(row.id), Acknowledged)
-
-
-def _event(transaction: Transaction, row: t.Delivery, verb: str, **detail: Any) -> None:
-    study = transaction.session.get_one(t.Study, row.study_id)
-    transaction.event(
-        "delivery",
-        verb,
-        study_uid=study.study_uid,
-        kind=row.kind,
-        destination=row.destination,
-        **detail,
-    )

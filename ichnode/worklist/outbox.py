@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import select
 
@@ -205,3 +206,16 @@ def enter_delivery(
         because=because,
     )
     transaction.hint()
+
+
+def delivery_event(transaction: Transaction, row: t.Delivery, verb: str, **detail: Any) -> None:
+    """Add a line about a delivery to the history of its study; `detail` without patient data."""
+    study = transaction.session.get_one(t.Study, row.study_id)
+    transaction.event(
+        "delivery",
+        verb,
+        study_uid=study.study_uid,
+        kind=row.kind,
+        destination=row.destination,
+        **detail,
+    )

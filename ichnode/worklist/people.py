@@ -29,7 +29,7 @@ from ichnode.worklist.alerts import is_withdrawal, note_look, withdraw
 from ichnode.worklist.columns import accession, plain
 from ichnode.worklist.commitments import requeue_commitments
 from ichnode.worklist.dueness import set_due
-from ichnode.worklist.outbox import covers, follow_document
+from ichnode.worklist.outbox import covers, delivery_event, follow_document
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 from ichnode.worklist.verdicts import rejudge, revise
@@ -297,7 +297,7 @@ class People:
         )
         for one in waiting:
             one.state = advance(DELIVERY, one.state, DeliveryEvent.REVOKED)
-            _delivery_event(transaction, one, "withheld")
+            delivery_event(transaction, one, "withheld")
 
     def commissions(self) -> tuple[Commissioning, ...]:
         """Return the acceptances that stand, the newest first."""
@@ -375,18 +375,7 @@ def _resume(
             one.attempts = 0
         follow_document(one, documents.get(one.document_id))
         gone = one.state is Delivery.FAILED
-        _delivery_event(transaction, one, "given_up" if gone else event.value)
+        delivery_event(transaction, one, "given_up" if gone else event.value)
         resumed += not gone
     transaction.hint()
     return resumed
-
-
-def _delivery_event(transaction: Transaction, delivery: t.Delivery, verb: str) -> None:
-    study = transaction.session.get_one(t.Study, delivery.study_id)
-    transaction.event(
-        "delivery",
-        verb,
-        study_uid=study.study_uid,
-        kind=delivery.kind,
-        destination=delivery.destination,
-    )
