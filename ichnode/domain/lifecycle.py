@@ -118,7 +118,7 @@ class Delivery(Enum):
     DELIVERED = "delivered"
     WITHHELD = "withheld"  # observe mode: the destination is not open for this model
     FAILED = "failed"  # given up; never a positive
-    SUPPRESSED = "suppressed"  # needed no longer: a person was quicker, or it is overtaken
+    SUPPRESSED = "suppressed"  # needed no longer: a person was quicker or said so, or overtaken
 
 
 class DeliveryEvent(Enum):
