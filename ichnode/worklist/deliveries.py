@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import assert_never
@@ -33,8 +33,14 @@ from ichnode.worklist import leases
 from ichnode.worklist import tables as t
 from ichnode.worklist.alerts import is_withdrawal
 from ichnode.worklist.carried import item_of
-from ichnode.worklist.outbox import delivery_event, enter_document, follow_document, is_open
-from ichnode.worklist.policy import Policy
+from ichnode.worklist.outbox import (
+    delivery_event,
+    enter_document,
+    follow_document,
+    is_open,
+    is_taken,
+)
+from ichnode.worklist.policy import Policy, Route
 from ichnode.worklist.rehearsal import rehearse
 from ichnode.worklist.transactions import Database, Transaction
 
@@ -50,7 +56,7 @@ _ORDER = (
 )
 
 
-def _due(transaction: Transaction, *, asked: frozenset[str]) -> list[ColumnElement[bool]]:
+def _due(transaction: Transaction, *, routes: Sequence[Route]) -> list[ColumnElement[bool]]:
     older = aliased(t.Delivery)
     # Another host may be sending the alert that this one takes back, however long that takes.
     follows_one_on_its_way = exists().where(
@@ -67,7 +73,7 @@ def _due(transaction: Transaction, *, asked: frozenset[str]) -> list[ColumnEleme
     )
     return [
         t.Delivery.state == Delivery.DUE,
-        t.Delivery.destination.in_(sorted(asked)),
+        is_taken(routes),
         t.Delivery.due_at <= transaction.now,
         or_(t.Delivery.document_id.is_(None), is_built),
         ~follows_one_on_its_way,
@@ -110,31 +116,33 @@ class Outbox:
         WorklistDown
             When the database does not answer.
         """
-        known = frozenset(route.name for route in self._policy.destinations)
-        asked = known - self._shut() - shut
-        while asked and leases.anything(self._database, t.Delivery, partial(_due, asked=asked)):
+        closed = self._shut() | shut
+        routes = [route for route in self._policy.destinations if route.name not in closed]
+        while routes and leases.anything(self._database, t.Delivery, partial(_due, routes=routes)):
             with self._database.writing() as transaction:
-                destination = self._most_urgent(transaction, asked)
-                if destination is None:
+                route = self._most_urgent(transaction, routes)
+                if route is None:
                     return None
-                if work := self._take(transaction, destination, owner):
+                if work := self._take(transaction, route, owner):
                     return work
-            asked = asked - {destination}  # another worker was quicker there
+            routes.remove(route)  # another worker was quicker there
         return None
 
-    def _most_urgent(self, transaction: Transaction, asked: frozenset[str]) -> str | None:
-        return transaction.session.scalar(
+    @staticmethod
+    def _most_urgent(transaction: Transaction, routes: Sequence[Route]) -> Route | None:
+        name = transaction.session.scalar(
             select(t.Delivery.destination)
-            .where(*_due(transaction, asked=asked), leases.is_free(t.Delivery, transaction))
+            .where(*_due(transaction, routes=routes), leases.is_free(t.Delivery, transaction))
             .order_by(*_ORDER)
             .limit(1)
         )
+        return next((route for route in routes if route.name == name), None)
 
-    def _take(self, transaction: Transaction, destination: str, owner: str) -> DeliveryWork | None:
+    def _take(self, transaction: Transaction, route: Route, owner: str) -> DeliveryWork | None:
         rows = leases.claim(
             transaction,
             t.Delivery,
-            _due(transaction, asked=frozenset({destination})),
+            _due(transaction, routes=[route]),
             _ORDER,
             owner=owner,
             for_=self._policy.lease,
@@ -143,14 +151,14 @@ class Outbox:
         rows = [
             row
             for row in rows
-            if not self._is_spent(transaction, row) and not self._is_closed(transaction, row)
+            if not self._is_spent(transaction, row) and not self._is_closed(transaction, row, route)
         ]
         if not rows:
             return None
         rows.sort(key=lambda row: (not row.urgent, row.attempts > 1, row.id))
         return DeliveryWork(
             lease=leases.lease_of(rows[0]),
-            destination=destination,
+            destination=route.name,
             items=tuple(item_of(transaction, row) for row in rows),
         )
 
@@ -163,13 +171,12 @@ class Outbox:
         self._undelivered(transaction, row, Undelivered("The workers that took it died."))
         return True
 
-    def _is_closed(self, transaction: Transaction, row: t.Delivery) -> bool:
+    def _is_closed(self, transaction: Transaction, row: t.Delivery, route: Route) -> bool:
         """Withhold a row whose destination is not open for it any more.
 
         It was when the row was made: the destination was on this machine until its address was
         changed, or the row had failed before the model was revoked, and was queued again since.
         """
-        (route,) = (one for one in self._policy.destinations if one.name == row.destination)
         takes_back = select(t.Delivery.id).where(t.Delivery.id == row.id, is_withdrawal())
         if is_open(
             transaction,

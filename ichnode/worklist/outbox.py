@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, false, or_, select
 
 from ichnode.domain import lifecycle
 from ichnode.domain.findings import Finding
@@ -63,6 +64,17 @@ def is_open(
     if not taking_back:
         accepted = accepted.where(t.Commission.revoked_at.is_(None))
     return any(covers(one, calling_ae) for one in transaction.session.scalars(accepted))
+
+
+def is_taken(routes: Iterable[Route]) -> ColumnElement[bool]:
+    """Return the condition that one of these destinations takes a delivery."""
+    return or_(
+        false(),
+        *(
+            and_(t.Delivery.destination == one.name, t.Delivery.kind.in_(sorted(one.kinds)))
+            for one in routes
+        ),
+    )
 
 
 def owe_documents(

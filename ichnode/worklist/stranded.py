@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, case, false, func, not_, or_, select
+from sqlalchemy import case, func, select
 
 from ichnode.domain.errors import ConfigurationError
 from ichnode.domain.lifecycle import DELIVERY, Delivery, DeliveryEvent, advance
 from ichnode.domain.telling import PENDING
 from ichnode.worklist import tables as t
 from ichnode.worklist.columns import plain
-from ichnode.worklist.outbox import delivery_event
+from ichnode.worklist.outbox import delivery_event, is_taken
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.rows import StrandedRow
 from ichnode.worklist.transactions import Database, Transaction
@@ -116,7 +116,7 @@ class Stranded:
         stranded = (
             t.Delivery.destination == destination,
             t.Delivery.state.in_(PENDING),
-            _is_stranded(self._policy),
+            ~is_taken(self._policy.destinations),
         )
         session = transaction.session
         owners = select(t.Delivery.study_id).where(*stranded)
@@ -139,19 +139,13 @@ def stranded_rows(transaction: Transaction, policy: Policy) -> list[StrandedRow]
         select(
             t.Delivery.destination, func.count(), func.count(case((t.Delivery.urgent.is_(True), 1)))
         )
-        .where(t.Delivery.state.in_([Delivery.WAITING, Delivery.DUE]), _is_stranded(policy))
+        .where(
+            t.Delivery.state.in_([Delivery.WAITING, Delivery.DUE]), ~is_taken(policy.destinations)
+        )
         .group_by(t.Delivery.destination)
         .order_by(t.Delivery.destination)
     )
     return [StrandedRow(*row) for row in rows]
-
-
-def _is_stranded(policy: Policy) -> ColumnElement[bool]:
-    taken = [
-        and_(t.Delivery.destination == one.name, t.Delivery.kind.in_(sorted(one.kinds)))
-        for one in policy.destinations
-    ]
-    return not_(or_(false(), *taken))
 
 
 def _is_held(row: t.Delivery, transaction: Transaction) -> bool:

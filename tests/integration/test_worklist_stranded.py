@@ -160,6 +160,17 @@ def test_a_kind_that_is_not_taken_is_left(
     ]
 
 
+def test_a_kind_that_a_destination_takes_no_more_is_not_claimed(
+    open_worklist: OpenWorklist, before: Worklist, hand_clock: HandClock
+) -> None:
+    """It has no mechanism there, and the rest of its batch would fail with it."""
+    found(before, hand_clock)
+    build(before)
+    fewer = open_worklist(Policy(destinations=(replace(OLD, kinds=frozenset({"ups"})),)))
+    assert sent_kinds(send(fewer)) == ["ups"]
+    assert fewer.views.stranded() == [StrandedRow("old", 1, 1)]
+
+
 def test_what_another_host_is_sending_is_left(
     before: Worklist, after: Worklist, hand_clock: HandClock
 ) -> None:
