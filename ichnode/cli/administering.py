@@ -201,6 +201,9 @@ def requeue(
     count = worklist.requeue(uid) if uid else worklist.requeue_deliveries(str(destination))
     if not count:
         typer.echo("Nothing to try again was found.", err=True)
+        for row in worklist.views.stranded():
+            if row.destination == destination:
+                typer.echo(row.sentence, err=True)
         raise typer.Exit(1)
     typer.echo(f"{count} queued again.")
 

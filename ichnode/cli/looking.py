@@ -114,6 +114,7 @@ def _status(worklist: Worklist, settings: Settings, limit: int) -> dict[str, Any
             {"destination": name, "state": state, "documents": count}
             for (name, state), count in sorted(worklist.views.commitments().items())
         ],
+        "stranded": plain(worklist.views.stranded()),
         "oldest_undelivered_positive_s": (
             (datetime.now(UTC) - since).total_seconds() if since else None
         ),
@@ -121,9 +122,11 @@ def _status(worklist: Worklist, settings: Settings, limit: int) -> dict[str, Any
 
 
 def _safety_lines(worklist: Worklist, facts: dict[str, Any]) -> Iterator[str]:
-    """Say what destinations answer for, and what never came."""
+    """Say what destinations answer for, what none of them takes, and what never came."""
     for one in facts["commitments"]:
         yield "commitment of {destination}: {documents} {state}".format(**one)
+    for row in worklist.views.stranded():
+        yield f"[bold red]{row.sentence}[/bold red]"
     for line in missing_lines(worklist):
         yield line if line.startswith("Last compared") else f"[bold red]{line}[/bold red]"
 

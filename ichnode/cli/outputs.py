@@ -1,4 +1,4 @@
-"""``ichnode outputs``: where results go, and what exactly would go there."""
+"""``ichnode outputs``: where results go, what would go there, and what goes nowhere any more."""
 
 from __future__ import annotations
 
@@ -44,6 +44,49 @@ def list_outputs(
         takes = ", ".join(row["takes"])
         table.add_row(row["name"], row["way"], row["address"], takes, row["open"])
     Console().print(table)
+
+
+@outputs.command(
+    "redirect", epilog='Example: ichnode outputs redirect old_pacs --to pacs --by "A. Admin"'
+)
+def redirect(
+    context: typer.Context,
+    destination: Annotated[str, typer.Argument(help="A name that is in the settings no longer.")],
+    by: Annotated[str, typer.Option(help="Who decides; recorded.")],
+    to: Annotated[str | None, typer.Option(help="Who gets what waits for it.")] = None,
+    give_up: Annotated[bool, typer.Option("--give-up", help="Instead: nobody does.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show.")] = False,
+) -> None:
+    """Decide about deliveries whose destination was renamed or removed: nobody takes them.
+
+    What waits, is withheld or was given up goes to another destination as it is, or is suppressed;
+    each with a line in the history of its study. Of a destination that is still there only what it
+    takes no more. Exit code 1 when nothing was found.
+    """
+    from ichnode.service.assembly import open_worklist
+
+    if (to is None) != give_up:
+        raise ConfigurationError("Give --to NAME, or --give-up.")
+    stranded = open_worklist(settings_of(context)).stranded
+    decided = (
+        stranded.give_up(destination, by, dry_run=dry_run)
+        if to is None
+        else stranded.redirect(destination, to, by, dry_run=dry_run)
+    )
+    if not decided.found:
+        typer.echo(f"Nothing waits for {destination!r} that it does not take.", err=True)
+        raise typer.Exit(1)
+    said = "Given up" if to is None else f"For {to}"
+    for count, line in (
+        (decided.done, f"{said}: {decided.done} deliveries, {decided.positives} of positives."),
+        (decided.there_already, f"{to} has already, given up: {decided.there_already}."),
+        (decided.not_taken, f"Left, of kinds that {to} does not take: {decided.not_taken}."),
+        (decided.held, f"Left, being sent by another host in this moment: {decided.held}."),
+    ):
+        if count:
+            typer.echo(line)
+    if dry_run:
+        typer.echo("Nothing was changed.")
 
 
 @outputs.command("test", epilog="Example: ichnode outputs test pacs --study 1.2.840.113619.2.55.3")

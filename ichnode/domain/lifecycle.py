@@ -118,13 +118,13 @@ class Delivery(Enum):
     DELIVERED = "delivered"
     WITHHELD = "withheld"  # observe mode: the destination is not open for this model
     FAILED = "failed"  # given up; never a positive
-    SUPPRESSED = "suppressed"  # needed no longer: a person was quicker, or it is overtaken
+    SUPPRESSED = "suppressed"  # needed no longer: a person was quicker or said so, or overtaken
 
 
 class DeliveryEvent(Enum):
     """What happens to a delivery."""
 
-    DOCUMENT_BUILT = "document_built"
+    DOCUMENT_BUILT = "document_built"  # or there is none to wait for
     ACKNOWLEDGED = "acknowledged"
     RECLASSED = "reclassed"  # the peer takes another SR class: wait for that document
     GAVE_UP = "gave_up"
@@ -140,8 +140,8 @@ DELIVERY: dict[tuple[Delivery, DeliveryEvent], Delivery] = {
     (Delivery.DUE, DeliveryEvent.ACKNOWLEDGED): Delivery.DELIVERED,
     (Delivery.DUE, DeliveryEvent.RECLASSED): Delivery.WAITING,
     (Delivery.DUE, DeliveryEvent.GAVE_UP): Delivery.FAILED,
-    (Delivery.FAILED, DeliveryEvent.REQUEUED): Delivery.DUE,
-    (Delivery.WITHHELD, DeliveryEvent.RELEASED): Delivery.DUE,
+    (Delivery.FAILED, DeliveryEvent.REQUEUED): Delivery.WAITING,
+    (Delivery.WITHHELD, DeliveryEvent.RELEASED): Delivery.WAITING,
     (Delivery.WAITING, DeliveryEvent.REVOKED): Delivery.WITHHELD,
     (Delivery.DUE, DeliveryEvent.REVOKED): Delivery.WITHHELD,
     (Delivery.WITHHELD, DeliveryEvent.ACKNOWLEDGED): Delivery.DELIVERED,  # it was on its way

@@ -43,7 +43,7 @@ def _ask(name: str, question: Callable[[], str]) -> Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Ask everything: database, disk, clock, model, device, roles, doors and destinations."""
+    """Ask everything: database, disk, clock, model, device, roles, outbox and destinations."""
     yield _ask("database", lambda: _database(settings))
     yield _ask("disk", lambda: _disk(settings))
     yield _ask("clock", lambda: _clock(settings))
@@ -54,6 +54,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     if settings.hl7_listen.enabled:
         yield _ask("hl7_listen", lambda: _listener(settings))
     yield _mode(settings)
+    yield _ask("stranded", lambda: _stranded(settings))
     for destination in settings.outputs:
         yield _destination(destination, settings.receive.ae_title)
 
@@ -204,6 +205,16 @@ def _mode(settings: Settings) -> Check:
         return Check("mode", True, "Commissioned for the model that runs.")
     closed = f" Closed: {', '.join(outside)}." if outside else ""
     return Check("mode", True, f"Observe mode: only loopback gets anything.{closed}")
+
+
+def _stranded(settings: Settings) -> str:
+    from ichnode.service.assembly import open_worklist
+
+    with closing(open_worklist(settings)) as worklist:
+        rows = worklist.views.stranded()
+    if rows:
+        raise OSError(" ".join(row.sentence for row in rows))
+    return "All that waits has a destination that takes it."
 
 
 def _destination(destination: Destination, calling_ae: str) -> Check:

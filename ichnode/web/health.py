@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from ichnode.domain.errors import Transient
-from ichnode.web.views import HeartbeatRow, Heartbeats, NotReceived, Views
+from ichnode.web.views import HeartbeatRow, Heartbeats, NotReceived, StrandedRow, Views
 
 ROLES = ("receive", "infer", "deliver", "housekeep")
 """Whose heartbeat is looked for in every node; the web role is the one that answers."""
@@ -69,6 +69,7 @@ def _of_worklist(
     yield _backlog(beats)
     yield from _model(beats)
     yield _positives(views.oldest_undelivered_positive(), now)
+    yield from _stranded(views.stranded())
     yield from _arrivals(views.not_received())
     yield from _commitments(views.commitments())
 
@@ -139,6 +140,13 @@ def _arrivals(found: NotReceived) -> Iterator[Check]:
         yield Check("arrivals", True, f"Warning: {' '.join(warnings)}")
     elif found.comparisons:
         yield Check("arrivals", True, "The last comparison with the PACS found nothing missing.")
+
+
+def _stranded(rows: Sequence[StrandedRow]) -> Iterator[Check]:
+    """Say which destinations are missed; whether it is urgent, the check of the positives says."""
+    if rows:
+        sentences = " ".join(row.sentence for row in rows)
+        yield Check("destinations", True, f"Warning: {sentences}")
 
 
 def _commitments(counts: Mapping[tuple[str, str], int]) -> Iterator[Check]:

@@ -237,6 +237,13 @@ class NotReceived(Protocol):
     def comparisons(self) -> Sequence[ComparisonRow]: ...
 
 
+class StrandedRow(Protocol):
+    """How much waits for a destination that left the settings, or takes that kind no more."""
+
+    @property
+    def sentence(self) -> str: ...
+
+
 class HeartbeatRow(Protocol):
     """A process that was alive at a moment."""
 
@@ -297,6 +304,10 @@ class Views(Protocol):
 
     def deliveries_by_destination(self) -> Mapping[tuple[str, str], int]:
         """Count deliveries by (destination, state)."""
+        ...
+
+    def stranded(self) -> Sequence[StrandedRow]:
+        """Return what waits and no destination takes, by the name of the one that it is for."""
         ...
 
     def commitments(self) -> Mapping[tuple[str, str], int]:

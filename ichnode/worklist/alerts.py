@@ -2,14 +2,14 @@
 
 One destination is told of a study once per revision of its verdict, and what it was told last is
 what holds: a withdrawal that was not delivered yet is overtaken by a new alert, and the other way
-round. While the overtaken one is on its way, the new one waits for the end of that lease, so that
-they cannot arrive in the wrong order.
+round. While the overtaken one is on its way, the new one waits until nobody holds it
+(`deliveries`), so that they cannot arrive in the wrong order.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, exists, func, select
@@ -18,7 +18,7 @@ from ichnode.domain.lifecycle import DELIVERY, Band, Delivery, DeliveryEvent, ad
 from ichnode.domain.telling import PENDING, Seen, Told, is_needed, standing
 from ichnode.domain.work import ALERT_KINDS, WITHDRAWABLE
 from ichnode.worklist import tables as t
-from ichnode.worklist.outbox import enter_delivery
+from ichnode.worklist.outbox import delivery_event, enter_delivery
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Transaction
 
@@ -51,23 +51,12 @@ def owe_alert(
         newest_at = images_at(transaction, analysis)
         if not is_needed(Seen.REPORTED, study.seen_at, transaction.now, newest_at):
             because = "a person reported the study"
-    resumes: Mapping[_Way, datetime] = {}
     if because is None:
         taken_back = _alerts(transaction, study, is_withdrawal())
-        resumes = _suppress(transaction, study, taken_back, "a new finding")
+        _suppress(transaction, taken_back, "a new finding")
     for kind in ALERT_KINDS:
         for route in policy.takers(kind):
-            due_at = resumes.get((route.name, kind))
-            enter_delivery(
-                transaction,
-                study,
-                series,
-                analysis,
-                route,
-                kind,
-                due_at=due_at,
-                because=because,
-            )
+            enter_delivery(transaction, study, series, analysis, route, kind, because=because)
 
 
 def is_unread(
@@ -92,11 +81,14 @@ def is_unread(
     return all(images_at(transaction, one) <= seen_at for one in told)
 
 
-def was_silenced(transaction: Transaction, study: t.Study) -> bool:
-    """Say whether an alert of the latest revision that has any is suppressed."""
+def silenced(transaction: Transaction, study: t.Study) -> t.Analysis | None:
+    """Return what a suppressed alert tells of, among the latest revision that has any, or None."""
     alerts = list(_alerts(transaction, study, ~is_withdrawal()))
     latest = max((one.revision for one in alerts), default=0)
-    return any(a.revision == latest and a.state is Delivery.SUPPRESSED for a in alerts)
+    for one in alerts:
+        if one.revision == latest and one.state is Delivery.SUPPRESSED:
+            return transaction.session.get_one(t.Analysis, one.analysis_id)
+    return None
 
 
 def note_look(transaction: Transaction, study: t.Study, how: Seen, at: datetime, by: str) -> None:
@@ -114,7 +106,7 @@ def note_look(transaction: Transaction, study: t.Study, how: Seen, at: datetime,
         for one in _alerts(transaction, study, ~is_withdrawal())
         if one.state in PENDING and not _is_needed(transaction, one, how, at)
     ]
-    _suppress(transaction, study, needless, f"a person {how.value} the study")
+    _suppress(transaction, needless, f"a person {how.value} the study")
 
 
 def withdraw(transaction: Transaction, policy: Policy, study: t.Study) -> None:
@@ -127,7 +119,7 @@ def withdraw(transaction: Transaction, policy: Policy, study: t.Study) -> None:
     rows = list(_alerts(transaction, study))
     bands = _bands(transaction, study)
     alerts = [one for one in rows if bands.get(one.revision) is Band.URGENT]
-    resumes = _suppress(transaction, study, alerts, "a person lowered the study")
+    _suppress(transaction, alerts, "a person lowered the study")
     by_way: dict[_Way, dict[int, t.Delivery]] = defaultdict(dict)
     for one in rows:
         by_way[one.destination, one.kind][one.revision] = one
@@ -137,24 +129,23 @@ def withdraw(transaction: Transaction, policy: Policy, study: t.Study) -> None:
             for one in of_way.values()
         )
         if believed is not None and way[1] in WITHDRAWABLE:
-            _owe_withdrawal(transaction, policy, study, of_way[believed.revision], resumes.get(way))
+            _owe_withdrawal(transaction, policy, study, of_way[believed.revision])
 
 
 def _owe_withdrawal(
-    transaction: Transaction,
-    policy: Policy,
-    study: t.Study,
-    alert: t.Delivery,
-    due_at: datetime | None,
+    transaction: Transaction, policy: Policy, study: t.Study, alert: t.Delivery
 ) -> None:
     session = transaction.session
     analysis = session.get_one(t.Analysis, alert.analysis_id)
     series = session.get_one(t.Series, analysis.series_id)
     for route in policy.takers(alert.kind):
         if route.name == alert.destination:
-            enter_delivery(transaction, study, series, analysis, route, alert.kind, due_at=due_at)
+            enter_delivery(
+                transaction, study, series, analysis, route, alert.kind, taking_back=True
+            )
             return
-    _event(transaction, study, alert, "not_withdrawn", "the destination left the settings")
+    because = "the destination left the settings"
+    delivery_event(transaction, alert, "not_withdrawn", because=because)
 
 
 def _alerts(
@@ -170,19 +161,13 @@ def _alerts(
     )
 
 
-def _suppress(
-    transaction: Transaction, study: t.Study, rows: Iterable[t.Delivery], because: str
-) -> dict[_Way, datetime]:
-    """Suppress what of the rows is pending; return until when such a one is on its way."""
-    on_their_way: dict[_Way, datetime] = {}
+def _suppress(transaction: Transaction, rows: Iterable[t.Delivery], because: str) -> None:
+    """Suppress what of the rows is pending; what is on its way may arrive all the same."""
     for one in rows:
         if one.state not in PENDING:
             continue
         one.state = advance(DELIVERY, one.state, DeliveryEvent.SUPPRESSED)
-        if one.lease_until is not None and one.lease_until > transaction.now:
-            on_their_way[one.destination, one.kind] = one.lease_until
-        _event(transaction, study, one, "suppressed", because)
-    return on_their_way
+        delivery_event(transaction, one, "suppressed", because=because)
 
 
 def _is_needed(transaction: Transaction, alert: t.Delivery, how: Seen, at: datetime) -> bool:
@@ -211,16 +196,3 @@ def _bands(transaction: Transaction, study: t.Study) -> dict[int, Band]:
         select(t.Verdict.revision, t.Verdict.band).where(t.Verdict.study_id == study.id)
     )
     return {row.revision: row.band for row in rows}
-
-
-def _event(
-    transaction: Transaction, study: t.Study, row: t.Delivery, verb: str, because: str
-) -> None:
-    transaction.event(
-        "delivery",
-        verb,
-        study_uid=study.study_uid,
-        kind=row.kind,
-        destination=row.destination,
-        because=because,
-    )

@@ -24,6 +24,8 @@ from ichnode.domain.findings import (
 from ichnode.domain.series import Header
 
 TEXT_MAX = 1024  # a header may hold megabytes where the standard allows 64 characters
+ACCESSION_MAX = 64  # of SH, which has 16; as long as `ordered` and `report` hold
+PATIENT_ID_MAX = 256  # of LO, which has 64
 _INTEGER_MAX = 2**31 - 1
 _DRAWN = ("key_mask", "volume_how", "key_heat")
 _E = TypeVar("_E", bound=Enum)
@@ -119,6 +121,20 @@ def plain(text: str, longest: int = TEXT_MAX) -> str:
     header that is kept beside it holds the text as it came.
     """
     return text[:longest].replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def accession(text: str) -> str:
+    """Return an accession number as it is kept and looked for; it is indexed.
+
+    A row of an index of PostgreSQL holds 2,704 bytes. A longer number is cut in writing and in
+    looking up alike, so that it still finds its study.
+    """
+    return plain(text, ACCESSION_MAX)
+
+
+def patient_id(text: str) -> str:
+    """Return a Patient ID as it is kept and looked for; it is indexed, like `accession`."""
+    return plain(text, PATIENT_ID_MAX)
 
 
 def small(number: int | None) -> int | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, assert_never
+from typing import assert_never
 
 from sqlalchemy import ColumnElement, case, exists, or_, select
+from sqlalchemy.orm import aliased
 
 from ichnode.domain.lifecycle import (
     DELIVERY,
@@ -30,9 +31,16 @@ from ichnode.domain.work import (
 )
 from ichnode.worklist import leases
 from ichnode.worklist import tables as t
+from ichnode.worklist.alerts import is_withdrawal
 from ichnode.worklist.carried import item_of
-from ichnode.worklist.outbox import enter_document, is_open
-from ichnode.worklist.policy import Policy
+from ichnode.worklist.outbox import (
+    delivery_event,
+    enter_document,
+    follow_document,
+    is_open,
+    is_taken,
+)
+from ichnode.worklist.policy import Policy, Route
 from ichnode.worklist.rehearsal import rehearse
 from ichnode.worklist.transactions import Database, Transaction
 
@@ -48,15 +56,27 @@ _ORDER = (
 )
 
 
-def _due(transaction: Transaction, *, asked: frozenset[str]) -> list[ColumnElement[bool]]:
+def _due(transaction: Transaction, *, routes: Sequence[Route]) -> list[ColumnElement[bool]]:
+    older = aliased(t.Delivery)
+    # Another host may be sending the alert that this one takes back, however long that takes.
+    follows_one_on_its_way = exists().where(
+        t.Delivery.document_id.is_(None),
+        older.document_id.is_(None),
+        older.study_id == t.Delivery.study_id,
+        older.destination == t.Delivery.destination,
+        older.kind == t.Delivery.kind,
+        older.id < t.Delivery.id,
+        older.lease_until > transaction.now,
+    )
     is_built = exists().where(
         t.Document.id == t.Delivery.document_id, t.Document.state == Document.BUILT
     )
     return [
         t.Delivery.state == Delivery.DUE,
-        t.Delivery.destination.in_(sorted(asked)),
+        is_taken(routes),
         t.Delivery.due_at <= transaction.now,
         or_(t.Delivery.document_id.is_(None), is_built),
+        ~follows_one_on_its_way,
     ]
 
 
@@ -96,31 +116,33 @@ class Outbox:
         WorklistDown
             When the database does not answer.
         """
-        known = frozenset(route.name for route in self._policy.destinations)
-        asked = known - self._shut() - shut
-        while asked and leases.anything(self._database, t.Delivery, partial(_due, asked=asked)):
+        closed = self._shut() | shut
+        routes = [route for route in self._policy.destinations if route.name not in closed]
+        while routes and leases.anything(self._database, t.Delivery, partial(_due, routes=routes)):
             with self._database.writing() as transaction:
-                destination = self._most_urgent(transaction, asked)
-                if destination is None:
+                route = self._most_urgent(transaction, routes)
+                if route is None:
                     return None
-                if work := self._take(transaction, destination, owner):
+                if work := self._take(transaction, route, owner):
                     return work
-            asked = asked - {destination}  # another worker was quicker there
+            routes.remove(route)  # another worker was quicker there
         return None
 
-    def _most_urgent(self, transaction: Transaction, asked: frozenset[str]) -> str | None:
-        return transaction.session.scalar(
+    @staticmethod
+    def _most_urgent(transaction: Transaction, routes: Sequence[Route]) -> Route | None:
+        name = transaction.session.scalar(
             select(t.Delivery.destination)
-            .where(*_due(transaction, asked=asked), leases.is_free(t.Delivery, transaction))
+            .where(*_due(transaction, routes=routes), leases.is_free(t.Delivery, transaction))
             .order_by(*_ORDER)
             .limit(1)
         )
+        return next((route for route in routes if route.name == name), None)
 
-    def _take(self, transaction: Transaction, destination: str, owner: str) -> DeliveryWork | None:
+    def _take(self, transaction: Transaction, route: Route, owner: str) -> DeliveryWork | None:
         rows = leases.claim(
             transaction,
             t.Delivery,
-            _due(transaction, asked=frozenset({destination})),
+            _due(transaction, routes=[route]),
             _ORDER,
             owner=owner,
             for_=self._policy.lease,
@@ -129,14 +151,14 @@ class Outbox:
         rows = [
             row
             for row in rows
-            if not self._is_spent(transaction, row) and not self._is_closed(transaction, row)
+            if not self._is_spent(transaction, row) and not self._is_closed(transaction, row, route)
         ]
         if not rows:
             return None
         rows.sort(key=lambda row: (not row.urgent, row.attempts > 1, row.id))
         return DeliveryWork(
             lease=leases.lease_of(rows[0]),
-            destination=destination,
+            destination=route.name,
             items=tuple(item_of(transaction, row) for row in rows),
         )
 
@@ -149,19 +171,25 @@ class Outbox:
         self._undelivered(transaction, row, Undelivered("The workers that took it died."))
         return True
 
-    def _is_closed(self, transaction: Transaction, row: t.Delivery) -> bool:
+    def _is_closed(self, transaction: Transaction, row: t.Delivery, route: Route) -> bool:
         """Withhold a row whose destination is not open for it any more.
 
         It was when the row was made: the destination was on this machine until its address was
         changed, or the row had failed before the model was revoked, and was queued again since.
         """
-        (route,) = (one for one in self._policy.destinations if one.name == row.destination)
-        if is_open(transaction, route, row.model_uid, row.calling_ae):
+        takes_back = select(t.Delivery.id).where(t.Delivery.id == row.id, is_withdrawal())
+        if is_open(
+            transaction,
+            route,
+            row.model_uid,
+            row.calling_ae,
+            taking_back=transaction.session.scalar(takes_back) is not None,
+        ):
             return False
         row.drop_lease()
         row.attempts = max(row.attempts - 1, 0)  # nothing was tried
         row.state = advance(DELIVERY, row.state, DeliveryEvent.REVOKED)
-        _event(transaction, row, "withheld")
+        delivery_event(transaction, row, "withheld")
         return True
 
     def renew(self, lease: Lease, for_: timedelta) -> bool:
@@ -208,7 +236,7 @@ class Outbox:
                     note,
                     "",
                 )
-                _event(transaction, row, "delivered", status=status)
+                delivery_event(transaction, row, "delivered", status=status)
             case Reclass(sop_class_uid):
                 self._reclass(transaction, row, sop_class_uid)
             case Undelivered():
@@ -220,7 +248,7 @@ class Outbox:
         """Back off: for a positive as long as it takes, otherwise give up in the end."""
         retry = self._policy.delivery_retry
         if row.error != result.error:  # the same again is counted by `attempts`, not told anew
-            _event(
+            delivery_event(
                 transaction,
                 row,
                 "failed",
@@ -233,7 +261,7 @@ class Outbox:
             row.due_at = transaction.now + retry.wait(row.attempts)
             return
         row.state = advance(DELIVERY, row.state, DeliveryEvent.GAVE_UP)
-        _event(transaction, row, "given_up", error=result.error)
+        delivery_event(transaction, row, "given_up", error=result.error)
 
     def _reclass(self, transaction: Transaction, row: t.Delivery, sop_class_uid: str) -> None:
         """Point a delivery to the document of the class that the peer takes.
@@ -258,13 +286,9 @@ class Outbox:
         row.attempts = max(row.attempts - 1, 0)  # nothing was tried
         row.state = advance(DELIVERY, row.state, DeliveryEvent.RECLASSED)
         row.due_at = self._resumes(transaction, row)
-        if document.state is Document.BUILT:
-            row.state = advance(DELIVERY, row.state, DeliveryEvent.DOCUMENT_BUILT)
-            transaction.hint()
-        elif document.state is Document.FAILED:
-            row.state = advance(DELIVERY, row.state, DeliveryEvent.GAVE_UP)
-            row.error = "Its document could not be built."
-        _event(transaction, row, "reclassed", sop_class_uid=sop_class_uid)
+        follow_document(row, document)
+        transaction.hint()
+        delivery_event(transaction, row, "reclassed", sop_class_uid=sop_class_uid)
 
     @staticmethod
     def _of_class(
@@ -293,15 +317,3 @@ def _is_acknowledged(row: t.Delivery, outcome: DeliveryOutcome) -> bool:
     if not isinstance(outcome, Dispatched):
         return False
     return isinstance(outcome.results.get(row.id), Acknowledged)
-
-
-def _event(transaction: Transaction, row: t.Delivery, verb: str, **detail: Any) -> None:
-    study = transaction.session.get_one(t.Study, row.study_id)
-    transaction.event(
-        "delivery",
-        verb,
-        study_uid=study.study_uid,
-        kind=row.kind,
-        destination=row.destination,
-        **detail,
-    )

@@ -9,10 +9,8 @@ from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import aliased
 
 from ichnode.domain.lifecycle import (
-    DELIVERY,
     DOCUMENT,
     Delivery,
-    DeliveryEvent,
     Document,
     DocumentEvent,
     advance,
@@ -28,6 +26,7 @@ from ichnode.domain.work import (
 from ichnode.worklist import leases
 from ichnode.worklist import tables as t
 from ichnode.worklist.analyses import instances_of
+from ichnode.worklist.outbox import follow_document
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 
@@ -120,8 +119,8 @@ class DocumentQueue:
         document.transfer_syntax_uid = built.transfer_syntax_uid
         document.built_at, document.error = transaction.now, ""
         _event(transaction, work, "built", sha256=built.sha256)
-        for delivery in _waiting(transaction, document):
-            delivery.state = advance(DELIVERY, delivery.state, DeliveryEvent.DOCUMENT_BUILT)
+        for delivery in _deliveries(transaction, document, Delivery.WAITING):
+            follow_document(delivery, document)
             delivery.due_at = transaction.now
             transaction.hint()
 
@@ -140,16 +139,18 @@ class DocumentQueue:
             return
         document.state = advance(DOCUMENT, document.state, DocumentEvent.GAVE_UP)
         _event(transaction, work, "quarantined", error=failed.error)
-        for delivery in _waiting(transaction, document):
-            delivery.state = advance(DELIVERY, delivery.state, DeliveryEvent.GAVE_UP)
-            delivery.error = "Its document could not be built."
+        # A node of before made rows due whose document was not built.
+        for delivery in _deliveries(transaction, document, Delivery.WAITING, Delivery.DUE):
+            follow_document(delivery, document)
 
 
-def _waiting(transaction: Transaction, document: t.Document) -> list[t.Delivery]:
+def _deliveries(
+    transaction: Transaction, document: t.Document, *states: Delivery
+) -> list[t.Delivery]:
     return list(
         transaction.session.scalars(
             select(t.Delivery)
-            .where(t.Delivery.document_id == document.id, t.Delivery.state == Delivery.WAITING)
+            .where(t.Delivery.document_id == document.id, t.Delivery.state.in_(states))
             .order_by(t.Delivery.id)
             .with_for_update(key_share=True)
         )

@@ -22,6 +22,9 @@ from ichnode.domain.errors import ConfigurationError, WorklistDown
 READS = "ichnode_reads"
 """The execution option of a connection that only reads."""
 
+_OF_THE_DATA = ("22", "23", "54")
+"""Classes of SQLSTATE: a data exception, a broken constraint, a limit of the server exceeded."""
+
 BUSY_S = 15.0  # how long one writer waits for another on SQLite
 _RETRY_S = 0.01
 _POSTGRES: dict[str, Any] = {
@@ -138,9 +141,15 @@ def reported() -> Iterator[None]:
         # Values that the database refuses are ours to answer for. Everything else passes: a lost
         # connection, a failover that left us a read-only server, a damaged file, a migration or
         # a grant that went wrong and that a person will mend.
-        if isinstance(error, exc.IntegrityError | exc.DataError):
+        if isinstance(error, exc.IntegrityError | exc.DataError) or _is_of_the_data(error):
             raise
         raise WorklistDown(_sentence(error)) from error
+
+
+def _is_of_the_data(error: exc.DBAPIError) -> bool:
+    """Say whether PostgreSQL blames the values; a row too long for an index is no DataError."""
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    return sqlstate is not None and sqlstate.startswith(_OF_THE_DATA)
 
 
 def _sentence(error: Exception) -> str:

@@ -13,6 +13,7 @@ from ichnode.domain.findings import LABELS, Label, Presence
 from ichnode.domain.labels import SOURCES, LabelSource, Truth, superseding
 from ichnode.domain.lifecycle import Band
 from ichnode.worklist import tables as t
+from ichnode.worklist.columns import accession
 from ichnode.worklist.transactions import Database, Transaction
 from ichnode.worklist.truths import (
     StudyTruth,
@@ -232,7 +233,7 @@ class _Entering:
     def _find_studies(self) -> dict[tuple[str, str], list[t.Study]]:
         """Return the studies by ("uid", UID) and ("accession", number), locked where we write."""
         uids = {line.study_uid for line in self._lines} - {""}
-        numbers = {line.accession_number for line in self._lines} - {""}
+        numbers = {accession(line.accession_number) for line in self._lines} - {""}
         asked = select(t.Study).where(
             t.Study.study_uid.in_(uids) | t.Study.accession_number.in_(numbers)
         )
@@ -278,7 +279,7 @@ class _Entering:
     def _study_of(self, line: LabelLine) -> t.Study | Entered:
         by_uid = self._studies.get(("uid", line.study_uid), []) if line.study_uid else None
         by_number = (
-            self._studies.get(("accession", line.accession_number), [])
+            self._studies.get(("accession", accession(line.accession_number)), [])
             if line.accession_number
             else None
         )

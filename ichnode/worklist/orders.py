@@ -30,7 +30,7 @@ from ichnode.domain.telling import Seen
 from ichnode.domain.triage import ordered_rank
 from ichnode.worklist import tables as t
 from ichnode.worklist.alerts import note_look
-from ichnode.worklist.columns import plain
+from ichnode.worklist.columns import accession, patient_id, plain
 from ichnode.worklist.dueness import set_due
 from ichnode.worklist.notices import outgrow_priority, tell_of_state
 from ichnode.worklist.ordering import fits, raise_order
@@ -182,7 +182,7 @@ class _Hearing:
     # ------------------------------------------------------------------ by accession number
 
     def _order(self, heard: OrderHeard) -> int:
-        number = plain(heard.accession_number, 64)
+        number = accession(heard.accession_number)
         kept = self._kept(t.Ordered, number)
         patients = _plain_keys(heard.patients)
         rank = ordered_rank(heard.priority)
@@ -223,7 +223,7 @@ class _Hearing:
         self._transaction.hint()
 
     def _report(self, heard: ReportHeard) -> int:
-        number = plain(heard.accession_number, 64)
+        number = accession(heard.accession_number)
         words = plain(heard.text, LONGEST_REPORT) if self._policy.keep_reports else ""
         patients = _plain_keys(heard.patients)
         kept = self._kept(t.Report, number)
@@ -284,7 +284,7 @@ class _Hearing:
                 (one for one in heard.kept if one.issuer.casefold() == issuer.casefold()),
                 heard.kept[0],
             )
-            study.patient_id = plain(kept.id)
+            study.patient_id = patient_id(kept.id)
             if study.issuer_of_patient_id and kept.issuer:
                 study.issuer_of_patient_id = plain(kept.issuer)
             self._now_is(study, heard.now, "")
@@ -293,7 +293,7 @@ class _Hearing:
         return changed
 
     def _whose(self, patients: Sequence[PatientKey]) -> list[t.Study]:
-        ids = {plain(one.id) for one in patients} - {""}
+        ids = {patient_id(one.id) for one in patients} - {""}
         keys = _plain_keys(patients)
         studies = self._locked(t.Study.patient_id.in_(ids))
         return [study for study in studies if fits(study, keys, self._authority)]
@@ -334,7 +334,7 @@ class _Hearing:
 
 def _number(heard: Heard) -> str:
     if isinstance(heard, OrderHeard | ReportHeard):
-        return plain(heard.accession_number, 64)
+        return accession(heard.accession_number)
     return ""
 
 
@@ -345,4 +345,4 @@ def _are_of_several(studies: Sequence[t.Study], authority: str) -> bool:
 
 
 def _plain_keys(patients: Sequence[PatientKey]) -> list[list[str]]:
-    return [[plain(one.id), plain(one.issuer)] for one in patients if one.id]
+    return [[patient_id(one.id), plain(one.issuer)] for one in patients if one.id]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, false, or_, select
 
 from ichnode.domain import lifecycle
 from ichnode.domain.findings import Finding
 from ichnode.domain.ids import result_uid
+from ichnode.domain.lifecycle import DELIVERY, DeliveryEvent, advance
 from ichnode.domain.work import DeliveryKind, DocumentKind
 from ichnode.worklist import tables as t
 from ichnode.worklist.policy import Policy, Route
@@ -30,6 +33,7 @@ _ENTERED = {
     lifecycle.Delivery.WITHHELD: "withheld",
     lifecycle.Delivery.SUPPRESSED: "suppressed",
 }
+NOT_BUILT = "Its document could not be built."
 NEGATIVE_WAITS_S = 300.0  # the head start of a positive document
 
 
@@ -38,16 +42,39 @@ def covers(commission: t.Commission, calling_ae: str) -> bool:
     return "*" in commission.scanners or calling_ae in commission.scanners
 
 
-def is_open(transaction: Transaction, route: Route, model_uid: str, calling_ae: str) -> bool:
-    """Say whether a destination may get results of this model from this scanner."""
+def is_open(
+    transaction: Transaction,
+    route: Route,
+    model_uid: str,
+    calling_ae: str,
+    *,
+    taking_back: bool = False,
+) -> bool:
+    """Say whether a destination may get results of this model from this scanner.
+
+    Parameters
+    ----------
+    taking_back : bool
+        It takes back an alert that was told: an acceptance that was revoked since counts too, or
+        nobody could say any more that what a revoked model had said was a mistake.
+    """
     if route.loopback:
         return True
-    standing = transaction.session.scalars(
-        select(t.Commission).where(
-            t.Commission.model_uid == model_uid, t.Commission.revoked_at.is_(None)
-        )
+    accepted = select(t.Commission).where(t.Commission.model_uid == model_uid)
+    if not taking_back:
+        accepted = accepted.where(t.Commission.revoked_at.is_(None))
+    return any(covers(one, calling_ae) for one in transaction.session.scalars(accepted))
+
+
+def is_taken(routes: Iterable[Route]) -> ColumnElement[bool]:
+    """Return the condition that one of these destinations takes a delivery."""
+    return or_(
+        false(),
+        *(
+            and_(t.Delivery.destination == one.name, t.Delivery.kind.in_(sorted(one.kinds)))
+            for one in routes
+        ),
     )
-    return any(covers(commission, calling_ae) for commission in standing)
 
 
 def owe_documents(
@@ -117,6 +144,21 @@ def enter_document(
     return document
 
 
+def follow_document(delivery: t.Delivery, document: t.Document | None) -> None:
+    """Take a delivery that waits to where its document is: due once built, or if it has none.
+
+    The caller holds both rows, the document's first: else it may be built in between, and the
+    delivery would wait for ever.
+    """
+    if document is None or document.state is lifecycle.Document.BUILT:
+        event = DeliveryEvent.DOCUMENT_BUILT
+    elif document.state is lifecycle.Document.FAILED:
+        event, delivery.error = DeliveryEvent.GAVE_UP, NOT_BUILT
+    else:
+        return
+    delivery.state = advance(DELIVERY, delivery.state, event)
+
+
 def enter_delivery(
     transaction: Transaction,
     study: t.Study,
@@ -126,7 +168,7 @@ def enter_delivery(
     kind: DeliveryKind,
     document: t.Document | None = None,
     *,
-    due_at: datetime | None = None,
+    taking_back: bool = False,
     because: str | None = None,
 ) -> None:
     """Enter one delivery for the present revision of a study's verdict.
@@ -135,14 +177,16 @@ def enter_delivery(
     ----------
     document : Document, optional
         What it carries; None for an alert.
-    due_at : datetime, optional
-        Not before this; now if left out.
+    taking_back : bool
+        It takes back an alert that was told.
     because : str, optional
         Why it is suppressed from the start, for the history; it is not if left out.
     """
     if because is not None:
         state = lifecycle.Delivery.SUPPRESSED
-    elif not is_open(transaction, route, analysis.model_uid, series.calling_ae):
+    elif not is_open(
+        transaction, route, analysis.model_uid, series.calling_ae, taking_back=taking_back
+    ):
         state = lifecycle.Delivery.WITHHELD
     elif document is not None:
         state = lifecycle.Delivery.WAITING
@@ -160,7 +204,7 @@ def enter_delivery(
             model_uid=analysis.model_uid,
             calling_ae=series.calling_ae,
             state=state,
-            due_at=due_at or transaction.now,
+            due_at=transaction.now,
             created_at=transaction.now,
         )
     )
@@ -174,3 +218,16 @@ def enter_delivery(
         because=because,
     )
     transaction.hint()
+
+
+def delivery_event(transaction: Transaction, row: t.Delivery, verb: str, **detail: Any) -> None:
+    """Add a line about a delivery to the history of its study; `detail` without patient data."""
+    study = transaction.session.get_one(t.Study, row.study_id)
+    transaction.event(
+        "delivery",
+        verb,
+        study_uid=study.study_uid,
+        kind=row.kind,
+        destination=row.destination,
+        **detail,
+    )

@@ -25,11 +25,11 @@ from ichnode.domain.lifecycle import (
 )
 from ichnode.domain.telling import Seen
 from ichnode.worklist import tables as t
-from ichnode.worklist.alerts import note_look, withdraw
-from ichnode.worklist.columns import plain
+from ichnode.worklist.alerts import is_withdrawal, note_look, withdraw
+from ichnode.worklist.columns import accession, plain
 from ichnode.worklist.commitments import requeue_commitments
 from ichnode.worklist.dueness import set_due
-from ichnode.worklist.outbox import covers
+from ichnode.worklist.outbox import covers, delivery_event, follow_document
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 from ichnode.worklist.verdicts import rejudge, revise
@@ -255,21 +255,16 @@ class People:
                     t.Delivery.created_at >= transaction.now - release_within,
                 )
                 .order_by(t.Delivery.id)
-                .with_for_update(key_share=True)
             )
-            released = [one for one in withheld if covers(commission, one.calling_ae)]
-            for one in released:
-                one.state = advance(DELIVERY, one.state, DeliveryEvent.RELEASED)
-                one.due_at = transaction.now
-                _delivery_event(transaction, one, "released")
-            transaction.hint()
-            return len(released)
+            covered = [one for one in withheld if covers(commission, one.calling_ae)]
+            return _resume(transaction, covered, DeliveryEvent.RELEASED)
 
     def revoke(self, model_uid: str, by: str) -> int:
         """Take back every acceptance of a model; return how many stood.
 
-        What is still in the outbox is withheld, but for destinations on this machine. What is on
-        its way to a peer in this moment may get there, and counts as delivered if it does.
+        What is still in the outbox is withheld, but for destinations on this machine and for
+        withdrawals: who was told what the model said is still told that it was a mistake. What is
+        on its way to a peer in this moment may get there, and counts as delivered if it does.
         """
         with self._database.writing() as transaction:
             standing = list(
@@ -295,13 +290,14 @@ class People:
                 t.Delivery.model_uid == model_uid,
                 t.Delivery.state.in_([Delivery.WAITING, Delivery.DUE]),
                 t.Delivery.destination.not_in(open_always),
+                ~is_withdrawal(),
             )
             .order_by(t.Delivery.id)
             .with_for_update(key_share=True)
         )
         for one in waiting:
             one.state = advance(DELIVERY, one.state, DeliveryEvent.REVOKED)
-            _delivery_event(transaction, one, "withheld")
+            delivery_event(transaction, one, "withheld")
 
     def commissions(self) -> tuple[Commissioning, ...]:
         """Return the acceptances that stand, the newest first."""
@@ -329,7 +325,9 @@ def _named(transaction: Transaction, study_uid: str, accession_number: str) -> l
         named = t.Study.study_uid == study_uid
     elif accession_number:
         # Spelled out, so that the partial index serves.
-        named = (t.Study.accession_number == accession_number) & (t.Study.accession_number != "")
+        named = (t.Study.accession_number == accession(accession_number)) & (
+            t.Study.accession_number != ""
+        )
     else:
         return []
     return list(
@@ -354,31 +352,30 @@ def _requeue_deliveries(transaction: Transaction, *conditions: Any) -> int:
             .order_by(t.Delivery.id)
         )
     )
+    return _resume(transaction, failed, DeliveryEvent.REQUEUED)
+
+
+def _resume(
+    transaction: Transaction, deliveries: Sequence[t.Delivery], event: DeliveryEvent
+) -> int:
+    """Take up again what a person wants delivered after all; return how much of it can be."""
+    session, resumed = transaction.session, 0
+    documents: dict[int | None, t.Document] = {}
     # In the order in which everybody takes them: documents, then deliveries.
-    for document_id in sorted({one.document_id for one in failed if one.document_id is not None}):
-        document = transaction.session.get_one(
-            t.Document, document_id, with_for_update={"key_share": True}
-        )
-        if document.state is Document.FAILED:
-            _requeue_document(transaction, document)
-    requeued = 0
-    for one in failed:
-        transaction.session.refresh(one, with_for_update={"key_share": True})
-        if one.state is Delivery.FAILED:
-            one.state = advance(DELIVERY, one.state, DeliveryEvent.REQUEUED)
-            one.attempts, one.due_at = 0, transaction.now
-            _delivery_event(transaction, one, "requeued")
-            requeued += 1
+    for key in sorted({one.document_id for one in deliveries if one.document_id is not None}):
+        documents[key] = session.get_one(t.Document, key, with_for_update={"key_share": True})
+        if event is DeliveryEvent.REQUEUED and documents[key].state is Document.FAILED:
+            _requeue_document(transaction, documents[key])
+    for one in deliveries:
+        session.refresh(one, with_for_update={"key_share": True})
+        if (one.state, event) not in DELIVERY:
+            continue  # somebody else was quicker
+        one.state, one.due_at = advance(DELIVERY, one.state, event), transaction.now
+        if event is DeliveryEvent.REQUEUED:
+            one.attempts = 0
+        follow_document(one, documents.get(one.document_id))
+        gone = one.state is Delivery.FAILED
+        delivery_event(transaction, one, "given_up" if gone else event.value)
+        resumed += not gone
     transaction.hint()
-    return requeued
-
-
-def _delivery_event(transaction: Transaction, delivery: t.Delivery, verb: str) -> None:
-    study = transaction.session.get_one(t.Study, delivery.study_id)
-    transaction.event(
-        "delivery",
-        verb,
-        study_uid=study.study_uid,
-        kind=delivery.kind,
-        destination=delivery.destination,
-    )
+    return resumed

@@ -29,7 +29,7 @@ from ichnode.domain.lifecycle import (
 from ichnode.domain.series import Arrival, Header, Refusal
 from ichnode.domain.triage import list_rank, ordered_rank
 from ichnode.worklist import tables as t
-from ichnode.worklist.columns import plain, small
+from ichnode.worklist.columns import accession, patient_id, plain, small
 from ichnode.worklist.dueness import is_complete, set_due
 from ichnode.worklist.notices import tell_of_state
 from ichnode.worklist.ordering import raise_order, take_orders
@@ -38,13 +38,11 @@ from ichnode.worklist.transactions import Database, Transaction
 from ichnode.worklist.verdicts import rejudge
 
 _PATIENT = (
-    "patient_id",
     "issuer_of_patient_id",
     "patient_name",
     "patient_birth_date",
     "patient_sex",
     "patient_age",
-    "accession_number",
     "study_date",
     "study_time",
     "study_description",
@@ -251,6 +249,8 @@ class _Batch:
         header, stated = arrival.header, _stated(arrival.header)
         return {
             "study_uid": header.study_uid,
+            "patient_id": patient_id(header.patient_id),
+            "accession_number": accession(header.accession_number),
             **{name: plain(getattr(header, name)) for name in _PATIENT},
             "ordered_priority": stated,
             "ordered_rank": ordered_rank(stated),

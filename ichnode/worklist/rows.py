@@ -161,6 +161,24 @@ class SeriesStory:
 
 
 @dataclass(frozen=True, slots=True)
+class StrandedRow:
+    """How much waits for a destination that left the settings, or takes that kind no more."""
+
+    destination: str
+    deliveries: int
+    positives: int  # so many of them
+
+    @property
+    def sentence(self) -> str:
+        """What is to be told to people."""
+        return (
+            f"Nobody takes what waits for {self.destination}, which is in the settings no longer "
+            f"or takes it no more: deliveries {self.deliveries}, of positives {self.positives}; "
+            f"see `ichnode outputs redirect`."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
     """How long one delivery took."""
 

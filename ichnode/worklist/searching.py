@@ -14,6 +14,7 @@ from ichnode.domain.lifecycle import Task
 from ichnode.domain.tasks import Search, TextColumn, task_key
 from ichnode.domain.triage import ORDERED_RANK
 from ichnode.worklist import tables as t
+from ichnode.worklist.columns import accession
 
 _ANY, _ONE = "%", "_"
 MOST_GAPS = 3
@@ -80,7 +81,7 @@ def _of_priority(priorities: Iterable[str]) -> ColumnElement[bool]:
 def _text(column: TextColumn, pattern: str) -> ColumnElement[bool]:
     asked = getattr(t.Study, column)
     if column == "accession_number" and not set(pattern) & set("*?"):
-        return and_(asked == pattern, asked != "")  # which there is an index for
+        return and_(asked == accession(pattern), asked != "")  # which there is an index for
     return func.lower(asked).like(like(pattern), escape="\\")
 
 

@@ -10,7 +10,7 @@ from ichnode.domain.lifecycle import VERDICT, Analysis, Band, VerdictEvent, adva
 from ichnode.domain.telling import Seen
 from ichnode.domain.triage import Judgement, SeriesStanding, judge
 from ichnode.worklist import tables as t
-from ichnode.worklist.alerts import is_unread, owe_alert, was_silenced
+from ichnode.worklist.alerts import is_unread, owe_alert, silenced
 from ichnode.worklist.notices import outgrow_priority, tell_of_state
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.reopening import reopen
@@ -94,19 +94,25 @@ def _is_dismissed(series: t.Series) -> bool:
 def give_back(transaction: Transaction, policy: Policy, study: t.Study) -> None:
     """Note that whoever had opened a study has it in hand no longer, and has not read it.
 
-    Alerts that were suppressed because somebody had opened it are owed anew. The caller holds the
-    study's row.
+    Alerts that were suppressed because somebody had opened it are owed anew: of what is positive
+    now, or else, since nothing but a person takes an alert back, of what they would have told. The
+    caller holds the study's row.
     """
     if study.seen_how is not Seen.OPENED:
         return
     study.seen_how = study.seen_at = None
-    if study.band is not Band.URGENT or not was_silenced(transaction, study):
+    untold = silenced(transaction, study)
+    if study.band is not Band.URGENT or untold is None:
         return
     series = list(
         transaction.session.scalars(select(t.Series).where(t.Series.study_id == study.id))
     )
+    told_of = transaction.session.get_one(t.Series, untold.series_id), untold
+    for one, analysis in _positives(transaction, series):
+        if one.series_uid == study.trusted_series_uid:
+            told_of = one, analysis
     revise(transaction, study, study.band, study.trusted_series_uid, study.sentence)
-    _alert(transaction, policy, study, series)
+    owe_alert(transaction, policy, study, *told_of)
 
 
 def _positives(

@@ -27,9 +27,11 @@ from ichnode.worklist.rows import (
     NotReceived,
     SeriesRow,
     SeriesStory,
+    StrandedRow,
     StudyStory,
     VerdictRow,
 )
+from ichnode.worklist.stranded import stranded_rows
 from ichnode.worklist.transactions import Database, Transaction
 
 EVENTS_MAX = 1000
@@ -122,6 +124,11 @@ class Views(Gauges):
         """Return what an archive has and what is not here, the latest first."""
         with self._database.reading() as transaction:
             return not_received(transaction)
+
+    def stranded(self) -> list[StrandedRow]:
+        """Return what waits and no destination takes, by the name of the one that it is for."""
+        with self._database.reading() as transaction:
+            return stranded_rows(transaction, self._policy)
 
     def deliveries(
         self,

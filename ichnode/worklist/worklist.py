@@ -21,6 +21,7 @@ from ichnode.worklist.reconciling import Reconciling
 from ichnode.worklist.recording import Recording
 from ichnode.worklist.retention import Retention
 from ichnode.worklist.shadows import Challenger, ShadowQueue
+from ichnode.worklist.stranded import Stranded
 from ichnode.worklist.tasks import Tasks
 from ichnode.worklist.transactions import Database
 from ichnode.worklist.views import Views
@@ -65,6 +66,8 @@ class Worklist(Recording, People, Retention):
         What destinations answer for.
     reconciling : Reconciling
         What an archive has and what did not come.
+    stranded : Stranded
+        Deliveries that no destination takes any more.
     """
 
     def __init__(self, engine: Engine, policy: Policy, clock: Clock | None = None) -> None:
@@ -81,6 +84,7 @@ class Worklist(Recording, People, Retention):
         self.tasks = Tasks(database, policy)
         self.commitments = Commitments(database, policy)
         self.reconciling = Reconciling(database)
+        self.stranded = Stranded(database, policy)
 
     def outbox(self, shut: Callable[[], frozenset[str]]) -> Outbox:
         """Return the queue of deliveries that leaves alone what `shut` says at each claim."""

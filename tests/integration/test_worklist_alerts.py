@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -20,7 +21,7 @@ from ichnode.domain.work import (
 from ichnode.worklist.policy import Policy, Route
 from ichnode.worklist.worklist import Worklist
 from tests.worklist_fixtures import OpenWorklist
-from tests.worklist_kit import HandClock, analysed, build, fresh_uid, look, slices
+from tests.worklist_kit import MODEL, HandClock, analysed, build, fresh_uid, look, slices
 
 EVERYTHING = Route("ris", frozenset(ALERT_KINDS), loopback=True)
 FAR = Route("far", frozenset({"hl7"}), loopback=False)
@@ -363,6 +364,38 @@ def test_an_alert_that_may_have_arrived_is_taken_back_after_it(
     assert {item.kind for item in told(worklist)} == WITHDRAWABLE
 
 
+def test_a_withdrawal_overtakes_no_alert_that_another_host_is_sending(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """However long that takes and however often its lease is renewed."""
+    one, other = open_worklist(POLICY), open_worklist(POLICY)
+    study, lease = fresh_uid(), timedelta(seconds=60)
+    found(one, hand_clock, study)
+    on_its_way = one.deliveries.claim("one")
+    assert on_its_way is not None
+    other.lower(study, "Dr B", "artefact")
+    for _ in range(5):
+        hand_clock.forward(50)
+        assert one.deliveries.renew(on_its_way.lease, lease)
+        assert other.deliveries.claim("other") is None, "not before the alert has arrived"
+    answers = {item.delivery_id: Acknowledged() for item in on_its_way.items}
+    assert one.deliveries.settle(on_its_way, Dispatched(answers))
+    assert {item.kind for item in told(other)} == WITHDRAWABLE
+
+
+def test_a_withdrawal_waits_for_no_worker_that_died(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """The end of its lease is the end of waiting."""
+    one, other = open_worklist(POLICY), open_worklist(POLICY)
+    study = fresh_uid()
+    found(one, hand_clock, study)
+    assert one.deliveries.claim("one") is not None
+    other.lower(study, "Dr B", "artefact")
+    hand_clock.forward(61)
+    assert {item.kind for item in told(other)} == WITHDRAWABLE
+
+
 def test_a_lost_answer_is_no_reason_to_leave_an_alert_standing(
     worklist: Worklist, hand_clock: HandClock
 ) -> None:
@@ -375,6 +408,45 @@ def test_a_lost_answer_is_no_reason_to_leave_an_alert_standing(
     worklist.deliveries.settle(work, Dispatched(silent))
     worklist.lower(study, "Dr B", "artefact")
     assert {item.kind for item in told(worklist)} == WITHDRAWABLE
+
+
+@pytest.mark.parametrize("revoked_first", [True, False])
+def test_what_a_revoked_model_has_told_can_be_taken_back(
+    revoked_first: bool, open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """Whoever was told hears that it was a mistake; of what nobody was told nothing goes out."""
+    worklist = open_worklist(Policy(destinations=(FAR,), key_image=False))
+    worklist.commission(MODEL, "A. Physicist")
+    study, untold = fresh_uid(), fresh_uid()
+    found(worklist, hand_clock, study)
+    assert [item.kind for item in told(worklist)] == ["hl7"]
+    found(worklist, hand_clock, untold)
+    if revoked_first:
+        worklist.revoke(MODEL, "A. Physicist")
+    worklist.lower(study, "Dr B", "artefact")
+    if not revoked_first:
+        worklist.revoke(MODEL, "A. Physicist")
+    worklist.lower(untold, "Dr B", "artefact")
+    (item,) = told(worklist)
+    assert item.alert is not None
+    assert item.alert.withdrawn
+    assert item.study is not None
+    assert item.study.study_uid == study
+    assert states(worklist, untold) == {Delivery.SUPPRESSED}
+
+
+def test_a_withdrawal_leaves_no_machine_that_observes(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """A destination that was moved off this machine was never opened by anybody."""
+    study = fresh_uid()
+    here = open_worklist(Policy(destinations=(replace(FAR, loopback=True),), key_image=False))
+    found(here, hand_clock, study)
+    assert len(told(here)) == 1
+    moved = open_worklist(Policy(destinations=(FAR,), key_image=False))
+    moved.lower(study, "Dr B", "artefact")
+    assert told(moved) == []
+    assert states(moved, study) == {Delivery.DELIVERED, Delivery.WITHHELD}
 
 
 def test_a_look_does_not_stop_a_withdrawal(worklist: Worklist, hand_clock: HandClock) -> None:

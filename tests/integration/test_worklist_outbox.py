@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from ichnode.domain.findings import Finding
 from ichnode.domain.lifecycle import Delivery, Document
@@ -66,6 +67,13 @@ def answer(worklist: Worklist, result: DeliveryResult) -> None:
     assert worklist.deliveries.settle(
         work, Dispatched({item.delivery_id: result for item in work.items})
     )
+
+
+def spoil(worklist: Worklist) -> None:
+    """Give up the document that is due."""
+    work = worklist.documents.claim("report")
+    assert work is not None
+    assert worklist.documents.settle(work, Failed("Boom", transient=False))
 
 
 def states(worklist: Worklist) -> list[Delivery]:
@@ -409,6 +417,45 @@ def test_queued_again_after_a_revocation_nothing_goes_out(
     assert worklist.requeue_deliveries("far") == 1
     assert send(worklist) == []
     assert states(worklist) == [Delivery.WITHHELD]
+
+
+@pytest.mark.parametrize("spoilt_first", [True, False])
+def test_what_is_released_goes_where_its_document_does(
+    spoilt_first: bool, open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """Nothing is due behind a document that cannot be built: it is given up, and may be purged."""
+    far = replace(FAR, kinds=frozenset({"sr"}))
+    worklist = open_worklist(Policy(destinations=(far,), negative_sr=True))
+    owe(worklist, hand_clock, Finding.NEGATIVE)
+    if spoilt_first:
+        spoil(worklist)
+        assert worklist.commission(MODEL, "A. Physicist") == 0
+    else:
+        assert worklist.commission(MODEL, "A. Physicist") == 1
+        assert states(worklist) == [Delivery.WAITING]
+        spoil(worklist)
+    assert states(worklist) == [Delivery.FAILED]
+    hand_clock.forward(3600)
+    assert worklist.views.queue_age()["delivery"] == 0.0
+    assert len(worklist.purgeable(timedelta(0))) == 3
+    assert worklist.requeue_deliveries("far") == 1
+    spoil(worklist)
+    assert states(worklist) == [Delivery.FAILED], "once more, and not due for ever"
+    assert worklist.requeue_deliveries("far") == 1
+    build(worklist)
+    assert sent_kinds(send(worklist)) == ["sr"]
+
+
+def test_a_delivery_that_was_due_too_early_is_given_up_with_its_document(
+    open_worklist: OpenWorklist, hand_clock: HandClock
+) -> None:
+    """As nodes of before left them: due, and their document not built."""
+    worklist = open_worklist(Policy(destinations=(SR_ONLY,), negative_sr=True))
+    owe(worklist, hand_clock, Finding.NEGATIVE)
+    with worklist._database.writing() as transaction:
+        transaction.session.execute(text("UPDATE delivery SET state = 'due'"))
+    spoil(worklist)
+    assert states(worklist) == [Delivery.FAILED]
 
 
 def test_what_was_withheld_long_ago_stays_withheld(

@@ -305,6 +305,28 @@ def test_a_study_that_is_given_back_unread_is_told_after_all(worklist: Worklist)
     assert worklist.views.reading_list()[0].seen_how is None
 
 
+def test_a_study_that_is_given_back_is_told_of_the_look_that_found_blood(
+    worklist: Worklist, hand_clock: HandClock
+) -> None:
+    """The final look found nothing: the study is urgent all the same, and no alert is negative."""
+    brought = slices(3)
+    worklist.record(brought)
+    worklist.association_released("a1")
+    look(worklist, analysed(Finding.POSITIVE))
+    (key,) = worklist.tasks.keys(EVERYTHING, 5)
+    uid = task_uid(brought[0].header.study_uid, key)
+    worklist.tasks.take(uid, T1, "READER")
+    worklist.record(slices(1, series_uid=brought[0].header.series_uid, first=4))
+    hand_clock.forward(20)
+    look(worklist, analysed(Finding.NEGATIVE))
+    worklist.tasks.cancel(uid, T1, "READER", lambda before, _: before)
+    assert worklist.views.reading_list()[0].band is Band.URGENT
+    ((item,),) = (work.items for work in send(worklist))
+    assert item.alert is not None
+    assert (item.alert.finding, item.alert.withdrawn) == (Finding.POSITIVE, False)
+    assert max(one.probability for one in item.alert.labels) == 0.97
+
+
 @pytest.mark.parametrize("first", [Finding.NEGATIVE, Finding.POSITIVE])
 def test_blood_that_nobody_has_read_gets_a_task_of_its_own(
     worklist: Worklist, hand_clock: HandClock, first: Finding

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ichnode.domain.errors import WorklistDown
 from ichnode.web import health, metrics
-from ichnode.worklist.rows import NotReceived
+from ichnode.worklist.rows import NotReceived, StrandedRow
 
 NOW = datetime(2026, 3, 4, 14, 30, tzinfo=UTC)
 
@@ -40,6 +40,10 @@ class Answers:
     oldest_s: float | None = None
     took: tuple[Took, ...] = ()
     down: bool = False
+    lost: tuple[StrandedRow, ...] = ()
+
+    def stranded(self) -> tuple[StrandedRow, ...]:
+        return self.lost
 
     def commitments(self) -> dict[tuple[str, str], int]:
         return {}
@@ -152,6 +156,17 @@ def test_a_node_that_is_well_says_so():
     """Every check by its name."""
     names = {"disk", "worklist", *health.ROLES, "backlog", "positives"}
     assert examined(Answers()) == dict.fromkeys(names, True)
+
+
+def test_a_destination_that_left_the_settings_is_named():
+    """A warning beside the check of the positives, which says how long one has waited."""
+    answers = Answers(oldest_s=3600.0, lost=(StrandedRow("old_pacs", 3, 2),))
+    found = health.examine(answers, answers.heartbeats, lambda: 100 << 30, 2 << 30, NOW)
+    (check,) = (one for one in found.checks if one.name == "destinations")
+    assert check.ok
+    assert "old_pacs" in check.sentence
+    assert "deliveries 3, of positives 2" in check.sentence
+    assert [one.name for one in found.checks if not one.ok] == ["positives"]
 
 
 @pytest.mark.parametrize("role", health.ROLES)

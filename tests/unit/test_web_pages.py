@@ -133,6 +133,9 @@ class SmallWorklist:
     def refusals(self, limit: int) -> list[Refusal]:
         return self.refused[:limit]
 
+    def stranded(self) -> tuple[()]:
+        return ()
+
     def commitments(self) -> dict[tuple[str, str], int]:
         return {}
 
