@@ -249,6 +249,7 @@ def study_ref(**changes: Any) -> StudyRef:
         patient_sex="F",
         series_uid=result_uid("test series", "of a task"),
         instances=((CT_IMAGE, result_uid("test", "of a task")),),
+        complete_at=datetime(2026, 3, 4, 10, tzinfo=UTC),
     )
     return replace(study, **changes)
 

@@ -289,14 +289,19 @@ def task(
     accession_number: str = "",
     patient_id: str = "",
     workitem: str = "110005",
+    changed: str = "",
 ) -> Dataset:
-    """Return a task for a `UpsScp`; `workitem` is a DCM code, 110005 for interpretation."""
+    """Return a task for a `UpsScp`; `workitem` is a DCM code, 110005 for interpretation.
+
+    `changed` is a DT.
+    """
     request, code, made = Dataset(), Dataset(), Dataset()
     request.AccessionNumber = accession_number
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = workitem, "DCM", "Task"
     made.SOPClassUID, made.SOPInstanceUID = UPS_PUSH, uid
     made.StudyInstanceUID, made.PatientID = study_uid, patient_id
     made.ProcedureStepState, made.ScheduledProcedureStepPriority = state, priority
+    made.ScheduledProcedureStepModificationDateTime = changed
     made.ScheduledWorkitemCodeSequence = [code] if workitem else []
     made.ReferencedRequestSequence = [request]
     return made

@@ -87,7 +87,8 @@ class Engines:
         """
         log.error("engine.left", device=self.running.name, error=why)
         self._failed[self._place] = f"{self.running.name}: {why}"
-        self._wait()
+        if self._now_s() >= self._again_at_s:  # or it is the next one in vain over the same series
+            self._wait()
         self._take(*self._first(self._after()))
 
     def try_better(self) -> None:

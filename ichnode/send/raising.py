@@ -2,8 +2,9 @@
 
 A task that is there is found and changed; one is created only where the destination says so. Only
 SCHEDULED tasks are touched: one that is IN PROGRESS belongs to whoever is reading, and one that is
-COMPLETED or CANCELED is over for good (PS3.4 Figure CC.1.1-1), so that it stands for nobody who
-would look at what came since. Every step may be repeated: setting HIGH twice is setting it once,
+COMPLETED or CANCELED is over for good (PS3.4 Figure CC.1.1-1). One that was completed with the
+images there that the alert is about means that a person has read them; any other that is over
+stands for nobody who would look. Every step may be repeated: setting HIGH twice is setting it once,
 and a created task has one UID per alert.
 """
 
@@ -51,6 +52,8 @@ def raise_priority(
         return _set_high(tasks, scheduled)  # it came in between
     if any(task.state == IN_PROGRESS for task in found):
         return Acknowledged(note="the study is being read")
+    if any(task.was_read(study) for task in found):
+        return Acknowledged(note="the study was read after its images had come")
     if create_if_missing:
         return tasks.create(study, revision)
     if found:

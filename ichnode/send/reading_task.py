@@ -16,6 +16,7 @@ from datetime import datetime
 
 from pydicom import Dataset
 from pydicom.sr.coding import Code
+from pydicom.valuerep import DT
 
 from ichnode.domain import codes
 from ichnode.domain.ids import result_uid
@@ -26,16 +27,35 @@ LABEL = "Interpretation - AI flag: suspected ICH"
 HIGH = "HIGH"
 SCHEDULED = "SCHEDULED"
 IN_PROGRESS = "IN PROGRESS"
+COMPLETED = "COMPLETED"
 _LONGEST = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as the peer described it."""
+    """A task as the peer described it.
+
+    Attributes
+    ----------
+    changed_at : datetime, optional
+        Aware; when it came to be what it is, where the peer says so.
+    """
 
     uid: str
     state: str
     priority: str
+    changed_at: datetime | None = None
+
+    def was_read(self, study: StudyRef) -> bool:
+        """Say whether it was completed with the images there that the alert is about.
+
+        Where nobody says when, it counts as read: reading is what mostly ends a task.
+        """
+        if self.state != COMPLETED:
+            return False
+        if self.changed_at is None or study.complete_at is None:
+            return True
+        return self.changed_at >= study.complete_at
 
 
 def has_order(study: StudyRef) -> bool:
@@ -76,7 +96,16 @@ def task_of(found: Dataset) -> Task:
         uid=str(found.get("SOPInstanceUID") or ""),
         state=str(found.get("ProcedureStepState") or "").strip().upper(),
         priority=str(found.get("ScheduledProcedureStepPriority") or "").strip().upper(),
+        changed_at=_moment(str(found.get("ScheduledProcedureStepModificationDateTime") or "")),
     )
+
+
+def _moment(written: str) -> datetime | None:
+    """Read a DT; one without a zone is of the zone of this host."""
+    try:
+        return DT(written.strip()).astimezone() if written.strip() else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def task_uid(study: StudyRef, revision: int) -> str:

@@ -249,6 +249,7 @@ def _query(state: str) -> Dataset:
     asked.SOPInstanceUID = asked.StudyInstanceUID = asked.PatientID = ""
     asked.ProcedureStepState = state
     asked.ScheduledProcedureStepPriority = ""
+    asked.ScheduledProcedureStepModificationDateTime = ""
     asked.ScheduledWorkitemCodeSequence = [workitem]
     asked.ReferencedRequestSequence = [request]
     return asked

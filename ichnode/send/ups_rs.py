@@ -51,8 +51,16 @@ from ichnode.settings.over_http import UpsRsSettings
 DICOM_JSON = "application/dicom+json"
 MOST = 200  # tasks in an answer; a study has a few
 _STUDY_UID, _PATIENT_ID, _STATE, _PRIORITY = "0020000D", "00100020", "00741000", "00741200"
+_CHANGED = "00404010"  # Scheduled Procedure Step Modification DateTime
 _REQUEST, _ACCESSION = "0040A370", "00080050"
-_TEXTS = {"00080018": "UI", _STUDY_UID: "UI", _PATIENT_ID: "LO", _STATE: "CS", _PRIORITY: "CS"}
+_TEXTS = {
+    "00080018": "UI",
+    _STUDY_UID: "UI",
+    _PATIENT_ID: "LO",
+    _STATE: "CS",
+    _PRIORITY: "CS",
+    _CHANGED: "DT",
+}
 _SEQUENCES = {
     "00404018": {"00080100": "SH", "00080102": "SH"},  # the code of the work
     _REQUEST: {_STUDY_UID: "UI", _ACCESSION: "SH"},

@@ -70,11 +70,11 @@ def _study(transaction: Transaction, row: t.Delivery) -> StudyRef:
     study = session.get_one(t.Study, row.study_id)
     analysis = session.get_one(t.Analysis, row.analysis_id)
     series = session.get_one(t.Series, analysis.series_id)
-    headers = session.scalars(
-        select(t.Instance.header)
+    rows = session.execute(
+        select(t.Instance.header, t.Instance.received_at)
         .where(t.Instance.series_id == series.id, t.Instance.ordinal <= analysis.instance_count)
         .order_by(t.Instance.ordinal)
-    )
+    ).all()
     return StudyRef(
         study_uid=study.study_uid,
         accession_number=study.accession_number,
@@ -85,9 +85,10 @@ def _study(transaction: Transaction, row: t.Delivery) -> StudyRef:
         patient_sex=study.patient_sex,
         series_uid=series.series_uid,
         # Once each, however many header variants there are.
-        instances=tuple(dict.fromkeys((one.sop_class_uid, one.sop_uid) for one in headers)),
+        instances=tuple(dict.fromkeys((one.sop_class_uid, one.sop_uid) for one, _ in rows)),
         study_date=study.study_date,
         study_time=study.study_time,
         study_description=study.study_description,
         ordered_priority=study.ordered_priority,
+        complete_at=max((received_at for _, received_at in rows), default=None),
     )

@@ -268,6 +268,19 @@ class HandTime:
         return self.now_s
 
 
+def test_a_series_that_two_engines_fail_over_costs_one_pause(
+    bundle: Bundle, volume: CtVolume
+) -> None:
+    """A GPU has two ways to read; one odd series is no reason to stay away for longer."""
+    first, second, time = Tried("first"), Tried("second"), HandTime()
+    predictor = Predictor(bundle, [first, second, exact], now_s=time)
+    first.reads = second.reads = False
+    assert predictor.predict(volume).device == "cpu float32"
+    first.reads = second.reads = True
+    time.now_s += PAUSE_S
+    assert predictor.predict(volume).device == "first"
+
+
 @pytest.mark.parametrize("how", ["a series", "the making", "the self-test"])
 def test_a_better_engine_is_tried_again_after_pauses_that_grow(
     bundle: Bundle, volume: CtVolume, how: str

@@ -56,10 +56,31 @@ def test_a_task_that_was_taken_up_is_never_touched(tmp_path):
         assert set(scp.calls) == {"find"}
 
 
-@pytest.mark.parametrize("state", ["COMPLETED", "CANCELED"])
-def test_a_task_that_is_over_is_of_nobody_who_would_look(tmp_path, state):
+@pytest.mark.parametrize(
+    "changed", ["20260304100000+0000", "20260304110001.5+0100", ""]
+)
+def test_a_task_that_was_completed_with_the_images_there_was_read(tmp_path, changed):
+    """Nothing more is owed, and no other is created; who does not say when is believed."""
+    over = task("1.1", study_uid=STUDY.study_uid, state="COMPLETED", changed=changed)
+    with UpsScp(over) as scp:
+        answer = raise_priority(scp, tmp_path, create_if_missing=True)
+        assert answer == Acknowledged(note="the study was read after its images had come")
+        assert scp.priorities() == {"1.1": "MEDIUM"}
+
+
+@pytest.mark.parametrize(
+    ("state", "changed"),
+    [
+        ("COMPLETED", "20260304095959+0000"),
+        ("COMPLETED", "20260304100100+0100"),
+        ("CANCELED", "20260304120000+0000"),
+        ("CANCELED", ""),
+    ],
+)
+def test_a_task_that_is_over_is_of_nobody_who_would_look(tmp_path, state, changed):
     """Another is created beside it where that is wanted, and otherwise nothing counts as told."""
-    with UpsScp(task("1.1", study_uid=STUDY.study_uid, state=state)) as scp:
+    over = task("1.1", study_uid=STUDY.study_uid, state=state, changed=changed)
+    with UpsScp(over) as scp:
         answer = raise_priority(scp, tmp_path)
         assert answer == Undelivered("The study's reading task is over: none was raised.")
         assert scp.priorities() == {"1.1": "MEDIUM"}
@@ -74,6 +95,7 @@ def test_new_blood_after_our_own_task_is_over_gets_another_task(tmp_path, state)
     with UpsScp() as scp:
         raise_priority(scp, tmp_path, create_if_missing=True)
         scp.tasks[OURS].ProcedureStepState = state
+        scp.tasks[OURS].ScheduledProcedureStepModificationDateTime = "20260304090000+0000"
         again = raise_priority(scp, tmp_path, create_if_missing=True)
         assert again == Acknowledged(0x0111, "the task was there already")
         assert list(scp.tasks) == [OURS]

@@ -82,15 +82,27 @@ def test_a_task_that_was_taken_up_is_never_touched(tmp_path):
     assert set(ups.calls) == {"find"}
 
 
+def test_a_task_that_was_completed_with_the_images_there_was_read(tmp_path):
+    """Nothing more is owed, and no other is created."""
+    over = requested("1.1", STUDY.study_uid, state="COMPLETED", changed="20260304110000+0000")
+    ups = UpsRs(over)
+    answered = raised(tmp_path, ups, settings={"create_if_missing": True})
+    assert answered == Acknowledged(note="the study was read after its images had come")
+    assert set(ups.calls) == {"find"}
+
+
 @pytest.mark.parametrize("state", ["COMPLETED", "CANCELED"])
 def test_new_blood_after_the_task_is_over_gets_another_task(tmp_path, state):
     """One for each alert, tried again or not; unasked none is made, and nothing counts as told."""
-    ups = UpsRs(requested("1.1", STUDY.study_uid, state=state), ignores=DCM4CHEE)
+    before = "20260304090000+0000"
+    over = requested("1.1", STUDY.study_uid, state=state, changed=before)
+    ups = UpsRs(over, ignores=DCM4CHEE)
     unasked = raised(tmp_path, ups)
     assert unasked == Undelivered("The study's reading task is over: none was raised.")
     settings = {"create_if_missing": True}
     assert raised(tmp_path, ups, settings=settings) == Acknowledged(201)
     ups.tasks[OURS].ProcedureStepState = state
+    ups.tasks[OURS].ScheduledProcedureStepModificationDateTime = before
     again = raised(tmp_path, ups, settings=settings)
     assert again == Acknowledged(409, "the task was there already")
     assert raised(tmp_path, ups, settings=settings, revision=2) == Acknowledged(201)
