@@ -56,9 +56,7 @@ def test_a_task_that_was_taken_up_is_never_touched(tmp_path):
         assert set(scp.calls) == {"find"}
 
 
-@pytest.mark.parametrize(
-    "changed", ["20260304100000+0000", "20260304110001.5+0100", ""]
-)
+@pytest.mark.parametrize("changed", ["20260304100000+0000", "20260304110001.5+0100", ""])
 def test_a_task_that_was_completed_with_the_images_there_was_read(tmp_path, changed):
     """Nothing more is owed, and no other is created; who does not say when is believed."""
     over = task("1.1", study_uid=STUDY.study_uid, state="COMPLETED", changed=changed)
