@@ -219,7 +219,7 @@ class StudyRef:
     study_time: str = ""
     study_description: str = ""
     ordered_priority: str = ""
-    complete_at: datetime | None = None  # aware; when the last of those instances was received
+    complete_at: datetime | None = None  # aware; when the last of those instances was recorded
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from ichnode.domain.lifecycle import Band, Document
 from ichnode.domain.work import Alert, DeliveryItem, DocumentRef, StoredDocument, StudyRef
 from ichnode.worklist import tables as t
+from ichnode.worklist.alerts import images_at
 from ichnode.worklist.transactions import Transaction
 
 
@@ -70,11 +71,11 @@ def _study(transaction: Transaction, row: t.Delivery) -> StudyRef:
     study = session.get_one(t.Study, row.study_id)
     analysis = session.get_one(t.Analysis, row.analysis_id)
     series = session.get_one(t.Series, analysis.series_id)
-    rows = session.execute(
-        select(t.Instance.header, t.Instance.received_at)
+    headers = session.scalars(
+        select(t.Instance.header)
         .where(t.Instance.series_id == series.id, t.Instance.ordinal <= analysis.instance_count)
         .order_by(t.Instance.ordinal)
-    ).all()
+    )
     return StudyRef(
         study_uid=study.study_uid,
         accession_number=study.accession_number,
@@ -85,10 +86,10 @@ def _study(transaction: Transaction, row: t.Delivery) -> StudyRef:
         patient_sex=study.patient_sex,
         series_uid=series.series_uid,
         # Once each, however many header variants there are.
-        instances=tuple(dict.fromkeys((one.sop_class_uid, one.sop_uid) for one, _ in rows)),
+        instances=tuple(dict.fromkeys((one.sop_class_uid, one.sop_uid) for one in headers)),
         study_date=study.study_date,
         study_time=study.study_time,
         study_description=study.study_description,
         ordered_priority=study.ordered_priority,
-        complete_at=max((received_at for _, received_at in rows), default=None),
+        complete_at=images_at(transaction, analysis),
     )

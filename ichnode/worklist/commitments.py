@@ -17,6 +17,7 @@ from ichnode.domain.retry import RetryPolicy
 from ichnode.domain.work import DOCUMENT_KINDS
 from ichnode.worklist import tables as t
 from ichnode.worklist.carried import item_of
+from ichnode.worklist.outbox import delivery_event
 from ichnode.worklist.policy import Policy
 from ichnode.worklist.transactions import Database, Transaction
 
@@ -236,12 +237,4 @@ def _sop_uid(transaction: Transaction, row: t.Commitment) -> str:
 
 def _tell(transaction: Transaction, row: t.Commitment, verb: str, **detail: str) -> None:
     delivery = transaction.session.get_one(t.Delivery, row.delivery_id)
-    study = transaction.session.get_one(t.Study, delivery.study_id)
-    transaction.event(
-        "delivery",
-        verb,
-        study_uid=study.study_uid,
-        kind=delivery.kind,
-        destination=row.destination,
-        **detail,
-    )
+    delivery_event(transaction, delivery, verb, **detail)

@@ -338,12 +338,15 @@ def test_a_destination_that_left_the_settings_gets_nothing(
 
 
 def test_a_priority_delivery_knows_its_study(worklist: Worklist, hand_clock: HandClock) -> None:
-    """Who is meant, and which images: what a reading task is found or made by."""
+    """Who is meant, and which images since when: what a reading task is found or made by."""
+    came_at = hand_clock.now()
     uid = owe(worklist, hand_clock, Finding.POSITIVE)
     (item,) = claim(worklist).items
     assert item.study is not None
     assert (item.kind, item.study.series_uid, item.study.patient_id) == ("ups", uid, "4711")
     assert len(item.study.instances) == 3
+    assert item.study.complete_at is not None
+    assert came_at <= item.study.complete_at <= hand_clock.now()  # aware, or this fails
     assert "4711" not in repr(item)
 
 
